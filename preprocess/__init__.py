@@ -1,0 +1,1 @@
+"""Videos to shards: scan, extract, verify, synth."""

@@ -1,0 +1,1 @@
+"""Shards to trained Temporal Segment Networks: fit, evaluate, fuse."""
