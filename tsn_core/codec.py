@@ -1,0 +1,67 @@
+"""Images to bytes and back. OpenCV is imported only when an image is really coded."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tsn_core.errors import InputError, ShardError
+
+
+def encode_image(image: np.ndarray, codec: str, quality: int | None) -> bytes:
+    """Return the stored bytes of one image.
+
+    Args:
+        image: Gray (H, W) or RGB (H, W, 3), uint8.
+        codec: ``jpeg``, which any viewer shows in the right colours, or ``raw``: the array's
+            bytes, row by row, red first.
+        quality: Of the JPEG, 1 to 100.
+
+    Raises:
+        InputError: The codec is unknown or the image too large for it.
+    """
+    if codec == "raw":
+        return image.tobytes()
+    if codec != "jpeg":
+        raise InputError(f"unknown codec {codec!r}; choose from jpeg, raw")
+    import cv2
+
+    bgr = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    try:
+        done, buffer = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, int(quality or 95)])
+    except cv2.error:
+        done = False
+    if not done:
+        height, width = image.shape[:2]
+        raise InputError(f"JPEG cannot hold a {width}x{height} image; choose --codec raw")
+    return buffer.tobytes()
+
+
+def decode_image(data: np.ndarray, codec: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the image in stored bytes.
+
+    Args:
+        data: The bytes, (n,) uint8.
+        codec: ``jpeg`` or ``raw``.
+        shape: Of the image: (H, W) for gray, (H, W, 3) for RGB.
+
+    Returns:
+        The image, uint8; a view of ``data`` where the codec is ``raw``.
+
+    Raises:
+        ShardError: The bytes are not an image of that shape.
+    """
+    if codec == "raw":
+        if data.size != int(np.prod(shape)):
+            raise ShardError(f"raw image of shape {shape} expected, got {data.size} bytes")
+        return data.reshape(shape)
+    import cv2
+
+    flag = cv2.IMREAD_GRAYSCALE if len(shape) == 2 else cv2.IMREAD_COLOR
+    try:
+        image = cv2.imdecode(data, flag) if data.size else None
+    except cv2.error:
+        image = None
+    if image is None or image.shape != shape:
+        found = "no JPEG" if image is None else f"shape {image.shape}"
+        raise ShardError(f"JPEG of shape {shape} expected, got {found}")
+    return image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)

@@ -1,0 +1,83 @@
+"""``index.json``: which shards a modality's folder holds. Written last, atomically."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from tsn_core.atomic import write_text
+from tsn_core.errors import ShardError
+from tsn_core.modality import StoredModality
+
+INDEX_NAME = "index.json"
+_FORMAT, _VERSION = "tsn-index", 1
+
+
+@dataclass(frozen=True)
+class ShardEntry:
+    """What the index says of one shard."""
+
+    file: str
+    fingerprint: str
+    num_bytes: int
+    num_videos: int
+    num_images: int
+    num_snippets: int
+    num_failures: int
+
+    def __post_init__(self) -> None:
+        if PurePosixPath(self.file).name != self.file or "\\" in self.file or not self.file:
+            raise ShardError(f"{self.file!r}: a plain file name expected")
+
+
+@dataclass(frozen=True)
+class Index:
+    """All finished shards of one modality of a dataset."""
+
+    dataset: str
+    modality: StoredModality
+    sampling: Mapping[str, Any]
+    class_names: tuple[str, ...]
+    shards: tuple[ShardEntry, ...]
+
+
+def write_index(index: Index, folder: str | os.PathLike[str]) -> None:
+    """Write ``index.json`` into a folder."""
+    content = {"format": _FORMAT, "version": _VERSION, **asdict(index)}
+    write_text(Path(folder) / INDEX_NAME, json.dumps(content, indent=1) + "\n")
+
+
+def read_index(folder: str | os.PathLike[str]) -> Index:
+    """Read ``index.json`` of a folder.
+
+    Raises:
+        ShardError: There is none, or it is not an index of this format and version.
+    """
+    path = Path(folder) / INDEX_NAME
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ShardError(
+            f"{path}: not there; extract that modality, or let an unfinished extraction finish"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ShardError(f"{path}: cannot be read: {error}; run extract again") from None
+    try:
+        if content["format"] != _FORMAT or content["version"] != _VERSION:
+            raise ShardError(
+                f"format {_FORMAT!r} version {_VERSION} expected, got "
+                f"{content['format']!r} version {content['version']}"
+            )
+        return Index(
+            dataset=str(content["dataset"]),
+            modality=StoredModality(**content["modality"]),
+            sampling=dict(content["sampling"]),
+            class_names=tuple(map(str, content["class_names"])),
+            shards=tuple(ShardEntry(**entry) for entry in content["shards"]),
+        )
+    except (KeyError, TypeError, ValueError, ShardError) as error:
+        raise ShardError(f"{path}: damaged: {error}; run extract again") from None

@@ -1,0 +1,152 @@
+"""The list of source videos of a dataset, with labels and splits, as JSON lines.
+
+The first line describes the dataset (``format``, ``version``, ``dataset``, ``class_names``); every
+further line is one record: ``{"name": …, "label": …, "splits": {"1": "train", …}}``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from tsn_core.atomic import write_text
+from tsn_core.errors import InputError
+
+SUBSETS = ("train", "val", "test")
+_FORMAT, _VERSION = "tsn-manifest", 1
+
+
+def check_relative(path: str) -> str:
+    """Return ``path`` if it stays inside the folder that it is relative to.
+
+    Raises:
+        InputError: It is empty, absolute, or climbs out.
+    """
+    pure = PurePosixPath(path)
+    if not path or pure.is_absolute() or ".." in pure.parts or "\0" in path or ":" in path[:2]:
+        raise InputError(f"{path!r}: expected a path inside the dataset folder")
+    return path
+
+
+@dataclass(frozen=True)
+class Record:
+    """One source video.
+
+    Attributes:
+        name: Path of the file relative to the dataset's folder, with ``/``; unique.
+        label: Class id, 0-based.
+        splits: Subset (``train``, ``val`` or ``test``) by number of the split; a split that does
+            not use the video is absent.
+    """
+
+    name: str
+    label: int
+    splits: Mapping[int, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_relative(self.name)
+        for split, subset in self.splits.items():
+            if subset not in SUBSETS:
+                raise InputError(
+                    f"{self.name}: subset of split {split} must be one of {', '.join(SUBSETS)}, "
+                    f"got {subset!r}"
+                )
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All records of a dataset, in a fixed order."""
+
+    dataset: str
+    class_names: tuple[str, ...]
+    records: tuple[Record, ...]
+
+    def __post_init__(self) -> None:
+        names = Counter(record.name for record in self.records)
+        twice = next((name for name, count in names.items() if count > 1), None)
+        if twice is not None:
+            raise InputError(f"{self.dataset}: duplicate video name {twice!r}; names must differ")
+        for record in self.records:
+            if not 0 <= record.label < len(self.class_names):
+                raise InputError(
+                    f"{record.name}: label must be 0 to {len(self.class_names) - 1}, "
+                    f"got {record.label}"
+                )
+
+    @property
+    def split_numbers(self) -> tuple[int, ...]:
+        """Numbers of the splits that some record belongs to, ascending."""
+        return tuple(sorted({split for record in self.records for split in record.splits}))
+
+    def subset_names(self, split: int, subset: str) -> tuple[str, ...]:
+        """Return the names of a subset's videos, in the manifest's order.
+
+        Raises:
+            InputError: No video is in that split.
+        """
+        if split not in self.split_numbers:
+            known = ", ".join(map(str, self.split_numbers)) or "none"
+            raise InputError(f"{self.dataset}: no split {split}; it has {known}")
+        return tuple(record.name for record in self.records if record.splits.get(split) == subset)
+
+
+def write_manifest(manifest: Manifest, path: str | os.PathLike[str]) -> None:
+    """Write the manifest atomically."""
+    head = {
+        "format": _FORMAT,
+        "version": _VERSION,
+        "dataset": manifest.dataset,
+        "class_names": manifest.class_names,
+    }
+    lines = [head]
+    for record in manifest.records:
+        splits = {str(split): subset for split, subset in sorted(record.splits.items())}
+        lines.append({"name": record.name, "label": record.label, "splits": splits})
+    write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+
+
+def read_manifest(path: str | os.PathLike[str]) -> Manifest:
+    """Read a manifest.
+
+    Raises:
+        InputError: There is none, or a line is not what it should be; the message names both.
+    """
+    path = Path(path)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        message = f"{path}: no manifest there; make one with tsn-preprocess scan or extract"
+        raise InputError(message) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
+    number = 1
+    records = []
+    try:
+        head = json.loads(lines[0]) if lines else {}
+        if not isinstance(head, dict) or head.get("format") != _FORMAT:
+            raise InputError(f"a line with format {_FORMAT!r} expected")
+        if head["version"] != _VERSION:
+            raise InputError(
+                f"format version {_VERSION} expected, got {head['version']}; "
+                "scan again, or update this package"
+            )
+        dataset, class_names = str(head["dataset"]), tuple(map(str, head["class_names"]))
+        for number, line in enumerate(lines[1:], start=2):
+            entry = json.loads(line)
+            splits = {int(split): subset for split, subset in entry["splits"].items()}
+            if not isinstance(entry["label"], int):
+                raise InputError(f"label must be a whole number, got {entry['label']!r}")
+            records.append(Record(str(entry["name"]), entry["label"], splits))
+    except InputError as error:
+        raise InputError(f"{path}, line {number}: {error}") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        message = f"{path}, line {number}: not a line of a manifest: {error!r}"
+        raise InputError(message) from None
+    try:
+        return Manifest(dataset, class_names, tuple(records))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None

@@ -1,0 +1,158 @@
+"""Which snippets of a video are stored, and which of those train and test the network.
+
+A video of N units (frames for rgb, pairs of frames for flow and rgbdiff) holds ``N - L + 1``
+snippets of L units; a snippet is named by its first unit.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from tsn_core.errors import InputError
+
+
+def _check_positive(**values: int) -> None:
+    for name, value in values.items():
+        if value < 1:
+            raise InputError(f"{name} must be > 0, got {value}")
+
+
+def center_offsets(num_frames: int, num_segments: int, snippet_length: int) -> np.ndarray:
+    """Return the first frame of one snippet in the middle of each segment.
+
+    Args:
+        num_frames: Length of the timeline in units, N.
+        num_segments: Number of segments, K.
+        snippet_length: Consecutive units in one snippet, L.
+
+    Returns:
+        0-based indices ``((2k + 1) * (N - L + 1)) // (2K)``, shape (K,), int64, non-decreasing.
+
+    Raises:
+        InputError: An argument is not positive, or the video is shorter than one snippet.
+
+    Source: Wang et al., TSN (ECCV 2016), section 3.1; test-time centres.
+
+    Examples:
+        >>> center_offsets(num_frames=90, num_segments=3, snippet_length=1)
+        array([15, 45, 75])
+    """
+    _check_positive(
+        num_frames=num_frames, num_segments=num_segments, snippet_length=snippet_length
+    )
+    if num_frames < snippet_length:
+        raise InputError(f"num_frames must be >= snippet_length={snippet_length}, got {num_frames}")
+    starts = num_frames - snippet_length + 1
+    return (2 * np.arange(num_segments, dtype=np.int64) + 1) * starts // (2 * num_segments)
+
+
+def random_offsets(
+    num_frames: int, num_segments: int, snippet_length: int, generator: np.random.Generator
+) -> np.ndarray:
+    """Return the first frame of one random snippet in each segment.
+
+    With ``n = (N - L + 1) // K``: ``k * n + randint(n)`` when n > 0; otherwise K sorted random
+    starts when N > K; otherwise zeros.
+
+    Args:
+        num_frames: Length of the timeline in units, N.
+        num_segments: Number of segments, K.
+        snippet_length: Consecutive units in one snippet, L.
+        generator: Source of all randomness.
+
+    Returns:
+        0-based indices, shape (K,), int64, non-decreasing.
+
+    Raises:
+        InputError: An argument is not positive, or the video is shorter than one snippet.
+
+    Source: the TSN authors' PyTorch code, ``TSNDataSet._sample_indices``.
+    """
+    _check_positive(
+        num_frames=num_frames, num_segments=num_segments, snippet_length=snippet_length
+    )
+    if num_frames < snippet_length:
+        raise InputError(f"num_frames must be >= snippet_length={snippet_length}, got {num_frames}")
+    starts = num_frames - snippet_length + 1
+    width = starts // num_segments
+    if width > 0:
+        base = np.arange(num_segments, dtype=np.int64) * width
+        return base + generator.integers(width, size=num_segments)
+    if num_frames > num_segments:
+        return np.sort(generator.integers(starts, size=num_segments))
+    return np.zeros(num_segments, dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class SnippetPlan:
+    """Which snippets of a video are stored: exactly one of the three is set.
+
+    Attributes:
+        snippets: That many per video, at the centres of equal parts, whatever its length.
+        dense: Every one.
+        fps: One at every 1 / fps seconds.
+    """
+
+    snippets: int | None = None
+    dense: bool = False
+    fps: float | None = None
+
+    def __post_init__(self) -> None:
+        chosen = (self.snippets is not None) + self.dense + (self.fps is not None)
+        if chosen != 1:
+            raise InputError("choose exactly one of --snippets, --dense and --fps")
+        if self.snippets is not None and self.snippets < 1:
+            raise InputError(f"--snippets must be > 0, got {self.snippets}")
+        if self.fps is not None and not (self.fps > 0 and math.isfinite(self.fps)):
+            raise InputError(f"--fps must be > 0, got {self.fps}")
+
+    def starts(self, num_units: int, snippet_length: int, video_fps: float) -> np.ndarray:
+        """Return the first unit of every stored snippet.
+
+        A video shorter than one snippet counts as exactly one snippet long: whoever makes the
+        units repeats the last frame.
+
+        Args:
+            num_units: Length of the video in units, N; 0 is allowed.
+            snippet_length: Consecutive units in one snippet, L.
+            video_fps: Frame rate of the video, in Hz; used by ``fps`` plans only.
+
+        Returns:
+            0-based indices, shape (S,), int64, non-decreasing; repeated where the video has
+            fewer snippets than the plan asks for.
+        """
+        num_units = max(num_units, snippet_length)
+        if self.snippets is not None:
+            return center_offsets(num_units, self.snippets, snippet_length)
+        last = num_units - snippet_length
+        if self.fps is None:
+            return np.arange(last + 1, dtype=np.int64)
+        step = max(video_fps / self.fps, 1.0)
+        starts = np.rint(np.arange(int(last / step) + 1) * step).astype(np.int64)
+        return starts[starts <= last]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields that are set, as JSON holds them."""
+        return {key: value for key, value in asdict(self).items() if value}
+
+    def to_json(self) -> str:
+        """Return the canonical JSON text, a shard's ``sampling`` attribute."""
+        return json.dumps(self.to_dict(), sort_keys=True)
+
+
+def units_of(starts: np.ndarray, snippet_length: int) -> np.ndarray:
+    """Return the sorted units that some snippet needs, each once, shape (M,), int64.
+
+    Snippets that overlap share units, and consecutive units stay neighbours: the snippet that
+    starts at unit u is the run of L entries from the place of u on.
+
+    Examples:
+        >>> units_of(np.array([0, 2, 9]), snippet_length=3)
+        array([ 0,  1,  2,  3,  4,  9, 10, 11])
+    """
+    return np.unique(starts[:, None] + np.arange(snippet_length, dtype=np.int64))

@@ -1,0 +1,201 @@
+"""Reading one shard: tables in memory, images straight from the mapped file."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from tsn_core.codec import decode_image
+from tsn_core.errors import ShardError
+from tsn_core.modality import StoredModality
+from tsn_core.shard_format import (
+    FORMAT,
+    STRING_TABLES,
+    TABLE_DTYPES,
+    VERSION,
+    ShardHeader,
+    ShardTables,
+    check_sound,
+)
+
+
+class Shard:
+    """One open shard.
+
+    The tables are read and checked when it is opened; images are read from the memory-mapped file,
+    so that no lock is taken and nothing is read that is not asked for.
+
+    Attributes:
+        path: Of the file.
+        header: Its root attributes.
+        tables: Everything but the images.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Open a shard.
+
+        Raises:
+            ShardError: There is none, or it is damaged, or of another format or version.
+        """
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise ShardError(f"{self.path}: no such shard; extract it, or check the path")
+        try:
+            with h5py.File(self.path, "r") as file:
+                self.header = _read_header(file)
+                self.tables = _read_tables(file, self.path.stat().st_size)
+                offset, size = _locate_images(file)
+                self._table_crc32 = int(file.attrs["table_crc32"])
+        except ShardError as error:
+            raise ShardError(f"{self.path}: {error}") from None
+        except Exception as error:  # h5py answers hostile bytes with many kinds of exceptions
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise ShardError(
+                f"{self.path}: damaged: {reason}; delete the file and extract again"
+            ) from error
+        if offset + size > self.path.stat().st_size:
+            raise ShardError(
+                f"{self.path}: truncated: {offset + size} bytes expected, "
+                f"got {self.path.stat().st_size}; delete the file and extract again"
+            )
+        modality = self.header.modality
+        defects = self.tables.defects(size, modality.snippet_length, len(self.header.class_names))
+        check_sound(self.path, defects)
+        if size:
+            self._images = np.memmap(self.path, np.uint8, "r", offset, (size,))
+        else:
+            self._images = np.empty(0, np.uint8)
+
+    def num_snippets(self, video: int) -> int:
+        """Return how many snippets are stored of a video."""
+        return int(self.tables.video_snippet[video + 1] - self.tables.video_snippet[video])
+
+    def read_snippets(self, video: int, snippets: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Return snippets of one video.
+
+        Args:
+            video: Its place in the shard.
+            snippets: Which of its snippets, 0-based, each below ``num_snippets(video)``; K of them.
+
+        Returns:
+            uint8, shape (K, L, H, W, C); RGB order for three channels, x then y for flow.
+
+        Raises:
+            ShardError: An image does not decode to what the tables say.
+            IndexError: A snippet is out of range.
+        """
+        tables, modality = self.tables, self.header.modality
+        kind, length = modality.kind, modality.snippet_length
+        chosen = np.asarray(snippets, dtype=np.int64)
+        if chosen.size and not 0 <= chosen.min() <= chosen.max() < self.num_snippets(video):
+            raise IndexError(f"{self.path}: video {video} has {self.num_snippets(video)} snippets")
+        firsts = tables.snippet_image[tables.video_snippet[video] + chosen]
+        height, width = map(int, tables.video_unit_size[video])
+        stored_shape = kind.image_shape(height, width)
+        out = np.empty((len(chosen), length, height, width, modality.channels), np.uint8)
+        place: dict[int, tuple[int, int]] = {}  # overlapping snippets decode an image once
+        for k, first in enumerate(firsts.tolist()):
+            for unit in range(length):
+                image = first + unit
+                if image in place:
+                    out[k, unit] = out[place[image]]
+                    continue
+                start, stop = tables.image_start[image : image + 2]
+                try:
+                    decoded = decode_image(self._images[start:stop], modality.codec, stored_shape)
+                except ShardError as error:
+                    raise ShardError(
+                        f"{self.path}: {tables.video_name[video]}, image {image}: {error}; "
+                        "delete the file and extract again"
+                    ) from None
+                out[k, unit] = kind.unstack(decoded)
+                place[image] = (k, unit)
+        return out
+
+    def checksum_defects(self) -> list[str]:
+        """Read every byte and return what does not match its checksum, one line each."""
+        tables = self.tables
+        found = []
+        if tables.crc32() != self._table_crc32:
+            found.append("the tables do not match their checksum")
+        for video, name in enumerate(tables.video_name):
+            first, last = tables.video_image[video : video + 2]
+            data = self._images[tables.image_start[first] : tables.image_start[last]]
+            if zlib.crc32(data) != tables.video_crc32[video]:
+                found.append(f"the images of {name} do not match their checksum")
+        return found
+
+
+def read_header(path: str | os.PathLike[str]) -> ShardHeader | None:
+    """Return the root attributes of a shard, or None if the file is not a readable shard.
+
+    For deciding what to do with a file that is already there, without reading its tables.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            return _read_header(file)
+    except Exception:  # whatever is wrong with it, it is not a finished shard
+        return None
+
+
+def _read_header(file: h5py.File) -> ShardHeader:
+    attributes = file.attrs
+    if attributes.get("format") != FORMAT:
+        raise ShardError(f"format {FORMAT!r} expected, got {attributes.get('format')!r}")
+    if attributes["version"] != VERSION:
+        raise ShardError(
+            f"format version {VERSION} expected, got {attributes['version']}; "
+            "re-extract, or update this package"
+        )
+    return ShardHeader(
+        dataset=str(attributes["dataset"]),
+        modality=StoredModality.from_json(str(attributes["modality"])),
+        sampling=str(attributes["sampling"]),
+        class_names=tuple(map(str, attributes["class_names"])),
+        fingerprint=str(attributes["fingerprint"]),
+    )
+
+
+def _dataset(file: h5py.File, name: str) -> h5py.Dataset:
+    """Return a dataset that lies in this very file, in one piece."""
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+        raise ShardError(f"{name}: a dataset in the file expected, got none or a link")
+    dataset = file[name]
+    if not isinstance(dataset, h5py.Dataset):
+        raise ShardError(f"{name}: a dataset expected, got a group")
+    if dataset.external or dataset.is_virtual or dataset.chunks is not None:
+        raise ShardError(f"{name}: contiguous storage in the file expected")
+    return dataset
+
+
+def _read_tables(file: h5py.File, file_size: int) -> ShardTables:
+    columns: dict[str, np.ndarray | tuple[str, ...]] = {}
+    for column in fields(ShardTables):
+        dataset = _dataset(file, column.name)
+        if dataset.size * dataset.dtype.itemsize > file_size:
+            raise ShardError(f"{column.name}: larger than the file")
+        if column.name in STRING_TABLES:
+            columns[column.name] = tuple(dataset.asstr()[:].tolist())
+            continue
+        if dataset.dtype != TABLE_DTYPES[column.name]:
+            expected = TABLE_DTYPES[column.name].name
+            raise ShardError(f"{column.name}: {expected} expected, got {dataset.dtype.name}")
+        columns[column.name] = dataset[:]
+    return ShardTables(**columns)  # type: ignore[arg-type]
+
+
+def _locate_images(file: h5py.File) -> tuple[int, int]:
+    """Return (offset, size) in bytes of the images in the file."""
+    dataset = _dataset(file, "images")
+    if dataset.dtype != np.uint8 or dataset.ndim != 1:
+        raise ShardError(f"images: (B,) uint8 expected, got {dataset.shape} {dataset.dtype.name}")
+    offset = dataset.id.get_offset()
+    if offset is None and dataset.size:
+        raise ShardError("images: contiguous storage in the file expected")
+    return offset or 0, dataset.size

@@ -1,0 +1,96 @@
+"""All shards of one modality of a dataset, as one sequence of videos."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tsn_core.errors import ShardError
+from tsn_core.index import read_index
+from tsn_core.modality import StoredModality
+from tsn_core.shard_reader import Shard
+
+
+class ShardSet:
+    """The videos of a folder of shards, by number or by name.
+
+    Safe to hand to worker processes, forked or spawned: only the path travels, and every process
+    opens the files for itself.
+
+    Attributes:
+        folder: The one that holds ``index.json``.
+        modality: How the units are stored.
+        class_names: By class id.
+        names: Of all videos, in storage order.
+        labels: Class ids, (V,) int64.
+        num_snippets: Stored snippets of every video, (V,) int64.
+
+    Examples:
+        ``ShardSet("shards/hmdb51/rgb").read(0, [0, 12, 24])`` gives the first, the middle and the
+        last of the 25 snippets of the first video, shape (3, 1, 256, 340, 3).
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        """Open a folder of shards.
+
+        Raises:
+            ShardError: No index, or a shard is missing, damaged or not the one in the index.
+        """
+        self.folder = Path(folder)
+        index = read_index(self.folder)
+        self.dataset = index.dataset
+        self.modality: StoredModality = index.modality
+        self.class_names = index.class_names
+        self._shards: dict[int, Shard] = {}
+        self._files = [entry.file for entry in index.shards]
+        names: list[str] = []
+        labels, counts, where = [], [], []
+        for number, entry in enumerate(index.shards):
+            shard = self._shard(number)
+            if shard.header.fingerprint != entry.fingerprint:
+                raise ShardError(
+                    f"{shard.path}: not the shard that {self.folder / 'index.json'} names; "
+                    "run extract again"
+                )
+            names.extend(shard.tables.video_name)
+            labels.append(shard.tables.video_label.astype(np.int64))
+            counts.append(np.diff(shard.tables.video_snippet))
+            where.extend((number, video) for video in range(shard.tables.num_videos))
+        self.names = tuple(names)
+        self.labels = np.concatenate(labels) if labels else np.empty(0, np.int64)
+        self.num_snippets = np.concatenate(counts) if counts else np.empty(0, np.int64)
+        self._where = where
+        self._numbers = {name: number for number, name in enumerate(names)}
+        if len(self._numbers) != len(names):
+            raise ShardError(f"{self.folder}: a video stands in two shards; run extract again")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._numbers
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_shards": {}}
+
+    def number(self, name: str) -> int:
+        """Return the place of the video of that name.
+
+        Raises:
+            KeyError: There is none.
+        """
+        return self._numbers[name]
+
+    def read(self, video: int, snippets: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Return snippets of one video, uint8, shape (K, L, H, W, C); see ``Shard``."""
+        number, place = self._where[video]
+        return self._shard(number).read_snippets(place, snippets)
+
+    def _shard(self, number: int) -> Shard:
+        if number not in self._shards:
+            self._shards[number] = Shard(self.folder / self._files[number])
+        return self._shards[number]

@@ -1,0 +1,182 @@
+"""Writing one shard: video after video, in bounded memory, whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from tsn_core.atomic import atomic_path
+from tsn_core.shard_format import (
+    FORMAT,
+    STRING_TABLES,
+    TABLE_DTYPES,
+    VERSION,
+    ShardHeader,
+    ShardTables,
+)
+from tsn_core.version import __version__
+
+_SPOOL_BYTES = 16 << 20  # image bytes held in memory before they go to a temporary file
+_COPY_BYTES = 4 << 20
+
+
+class ShardWriter:
+    """Collects the images of one shard and writes the file when told to.
+
+    Image bytes wait in memory, and past 16 MiB in an unnamed temporary file in the shard's folder,
+    because their dataset is contiguous and its size is known only at the end. Use as a context
+    manager; without ``finish`` nothing is left behind.
+
+    One video at a time: ``add_image`` for each of its units in ascending order, then either
+    ``end_video`` or ``drop_video``.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], header: ShardHeader) -> None:
+        self._path = Path(path)
+        self._header = header
+        self._spool = tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES, dir=self._path.parent)
+        self._tables: dict[str, list[Any]] = {name: [] for name in TABLE_DTYPES}
+        self._tables.update({name: [] for name in STRING_TABLES})
+        for name in ("image_start", "video_snippet", "video_image"):
+            self._tables[name].append(0)
+        self._units: list[int] = []  # unit numbers of the images of the open video
+        self._crc32 = 0
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._spool.close()
+
+    @property
+    def num_videos(self) -> int:
+        """Videos ended so far."""
+        return len(self._tables["video_name"])
+
+    @property
+    def num_failures(self) -> int:
+        """Videos recorded as failed so far."""
+        return len(self._tables["failed_name"])
+
+    def add_image(self, unit: int, frame: int, data: bytes) -> None:
+        """Append the image of one unit of the open video.
+
+        Args:
+            unit: Its place on the video's timeline; greater than that of the image before.
+            frame: Source frame of the unit.
+            data: The encoded image.
+        """
+        assert not self._units or unit > self._units[-1]
+        self._spool.write(data)
+        self._units.append(unit)
+        self._tables["image_start"].append(self._tables["image_start"][-1] + len(data))
+        self._tables["image_frame"].append(frame)
+        self._crc32 = zlib.crc32(data, self._crc32)
+
+    def end_video(
+        self,
+        name: str,
+        label: int,
+        *,
+        starts: np.ndarray,
+        num_frames: int,
+        fps: float,
+        size: tuple[int, int],
+        unit_size: tuple[int, int],
+        padding: int,
+    ) -> None:
+        """Close the open video.
+
+        Args:
+            name: Of the video.
+            label: Class id.
+            starts: First unit of each snippet, (S,); the images of all their units were added.
+            num_frames: Frames decoded.
+            fps: Frame rate in Hz.
+            size: (height, width) of the source.
+            unit_size: (height, width) of the units.
+            padding: Units made by repeating the last frame.
+        """
+        tables = self._tables
+        first_image = tables["video_image"][-1]
+        place = np.searchsorted(np.asarray(self._units), starts)
+        assert (np.asarray(self._units)[place] == starts).all()
+        tables["snippet_image"].extend((first_image + place).tolist())
+        tables["video_snippet"].append(len(tables["snippet_image"]))
+        tables["video_image"].append(len(tables["image_frame"]))
+        tables["video_name"].append(name)
+        tables["video_label"].append(label)
+        tables["video_frames"].append(num_frames)
+        tables["video_fps"].append(fps)
+        tables["video_size"].append(size)
+        tables["video_unit_size"].append(unit_size)
+        tables["video_padding"].append(padding)
+        tables["video_crc32"].append(self._crc32)
+        self._units, self._crc32 = [], 0
+
+    def drop_video(self, name: str, reason: str) -> None:
+        """Forget the images of the open video and record why it failed."""
+        images = self._tables["video_image"][-1]
+        del self._tables["image_frame"][images:]
+        del self._tables["image_start"][images + 1 :]
+        self._spool.seek(self._tables["image_start"][-1])
+        self._spool.truncate()
+        self._units, self._crc32 = [], 0
+        self._tables["failed_name"].append(name)
+        self._tables["failed_reason"].append(reason)
+
+    def finish(self) -> ShardTables:
+        """Write the shard and return its tables.
+
+        Raises:
+            OutputError: The file cannot be written; nothing is left of it.
+        """
+        tables = ShardTables(
+            **{
+                name: np.array(self._tables[name], dtype=dtype).reshape(_shape(name))
+                for name, dtype in TABLE_DTYPES.items()
+            },
+            **{name: tuple(self._tables[name]) for name in STRING_TABLES},
+        )
+        with atomic_path(self._path) as temporary, h5py.File(temporary, "w") as file:
+            self._write_attributes(file, tables)
+            for name in TABLE_DTYPES:
+                file.create_dataset(name, data=getattr(tables, name))
+            for name in STRING_TABLES:
+                table = np.array(getattr(tables, name), dtype=object)
+                file.create_dataset(name, data=table, dtype=h5py.string_dtype())
+            self._write_images(file)
+        return tables
+
+    def _write_attributes(self, file: h5py.File, tables: ShardTables) -> None:
+        import cv2
+
+        header = self._header
+        file.attrs["format"] = FORMAT
+        file.attrs["version"] = VERSION
+        file.attrs["dataset"] = header.dataset
+        file.attrs["modality"] = header.modality.to_json()
+        file.attrs["sampling"] = header.sampling
+        file.attrs["fingerprint"] = header.fingerprint
+        file.attrs["class_names"] = np.array(header.class_names, dtype=h5py.string_dtype())
+        file.attrs["package_version"] = __version__
+        file.attrs["opencv_version"] = cv2.__version__
+        file.attrs["table_crc32"] = np.uint32(tables.crc32())
+
+    def _write_images(self, file: h5py.File) -> None:
+        size = self._tables["image_start"][-1]
+        images = file.create_dataset("images", shape=(size,), dtype=np.uint8)
+        self._spool.seek(0)
+        for start in range(0, size, _COPY_BYTES):
+            block = np.frombuffer(self._spool.read(_COPY_BYTES), dtype=np.uint8)
+            images[start : start + block.size] = block
+
+
+def _shape(name: str) -> tuple[int, ...]:
+    return (-1, 2) if name.endswith("_size") else (-1,)
