@@ -133,8 +133,22 @@ class SnippetPlan:
         if self.fps is None:
             return np.arange(last + 1, dtype=np.int64)
         step = max(video_fps / self.fps, 1.0)
-        starts = np.rint(np.arange(int(last / step) + 1) * step).astype(np.int64)
+        starts = np.rint(np.arange(int(last / step) + 2) * step).astype(np.int64)
         return starts[starts <= last]
+
+    def wants(self, unit: int, snippet_length: int, video_fps: float) -> bool:
+        """Return whether a snippet of a dense or fixed-rate plan holds that unit.
+
+        Unlike ``starts`` this does not need the length of the video, so that frames can be chosen
+        while they are decoded. Units of a last, incomplete snippet are wanted too.
+        """
+        assert self.snippets is None
+        if self.fps is None or unit < 0:
+            return unit >= 0
+        step = max(video_fps / self.fps, 1.0)
+        number = int(unit / step) + 1  # of a snippet that may start at this unit, or after it
+        starts = (round(n * step) for n in range(number, max(number - 3, -1), -1))
+        return any(start <= unit < start + snippet_length for start in starts)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields that are set, as JSON holds them."""

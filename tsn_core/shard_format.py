@@ -57,6 +57,7 @@ class ShardHeader:
         modality: How the units were made and stored.
         sampling: Which snippets are stored, as canonical JSON (``SnippetPlan.to_json``).
         class_names: By class id.
+        videos_per_shard: How the dataset was cut; the last shard may hold fewer.
         fingerprint: Of everything that changes the stored bytes, see ``fingerprint``.
     """
 
@@ -64,6 +65,7 @@ class ShardHeader:
     modality: StoredModality
     sampling: str
     class_names: tuple[str, ...]
+    videos_per_shard: int
     fingerprint: str
 
 

@@ -158,6 +158,7 @@ def _read_header(file: h5py.File) -> ShardHeader:
         modality=StoredModality.from_json(str(attributes["modality"])),
         sampling=str(attributes["sampling"]),
         class_names=tuple(map(str, attributes["class_names"])),
+        videos_per_shard=int(attributes["videos_per_shard"]),
         fingerprint=str(attributes["fingerprint"]),
     )
 

@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 
 from tsn_core.atomic import atomic_path
+from tsn_core.errors import OutputError
 from tsn_core.shard_format import (
     FORMAT,
     STRING_TABLES,
@@ -71,9 +72,18 @@ class ShardWriter:
             unit: Its place on the video's timeline; greater than that of the image before.
             frame: Source frame of the unit.
             data: The encoded image.
+
+        Raises:
+            OutputError: The disk is full.
         """
         assert not self._units or unit > self._units[-1]
-        self._spool.write(data)
+        try:
+            self._spool.write(data)
+        except OSError as error:
+            raise OutputError(
+                f"{self._path}: cannot be written: {error.strerror}; free space or choose "
+                "another place"
+            ) from error
         self._units.append(unit)
         self._tables["image_start"].append(self._tables["image_start"][-1] + len(data))
         self._tables["image_frame"].append(frame)
@@ -163,6 +173,7 @@ class ShardWriter:
         file.attrs["dataset"] = header.dataset
         file.attrs["modality"] = header.modality.to_json()
         file.attrs["sampling"] = header.sampling
+        file.attrs["videos_per_shard"] = header.videos_per_shard
         file.attrs["fingerprint"] = header.fingerprint
         file.attrs["class_names"] = np.array(header.class_names, dtype=h5py.string_dtype())
         file.attrs["package_version"] = __version__

@@ -1,0 +1,260 @@
+"""``tsn-preprocess``: scan, extract, verify, synth."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from tsn_core.command_line import Program, Size
+from tsn_core.errors import InputError
+from tsn_core.modality import CODECS, FLOW_ALGORITHMS, MODALITIES, StoredModality, get_modality
+from tsn_core.quantization import flow_scale_zero
+from tsn_core.sampling import SnippetPlan
+from tsn_core.version import __version__
+
+_FOLDER = click.Path(path_type=Path, file_okay=True)
+_DATASETS = ("hmdb51", "ucf101", "folder", "list", "synthetic")
+
+
+@click.group(cls=Program, context_settings={"show_default": True, "max_content_width": 100})
+@click.version_option(__version__, prog_name="tsn-preprocess")
+def main() -> None:
+    """Videos to compact HDF5 shards of RGB frames, optical flow and RGB differences."""
+
+
+def _dataset_options(function):  # type: ignore[no-untyped-def]
+    for option in reversed(
+        (
+            click.option("--dataset", type=click.Choice(_DATASETS), required=True),
+            click.option("--data", type=_FOLDER, required=True, help="Folder of the dataset."),
+            click.option(
+                "--list",
+                "lists",
+                type=_FOLDER,
+                multiple=True,
+                help="File of 'path label' lines, for --dataset list; may be repeated.",
+            ),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+@main.command()
+@_dataset_options
+@click.option("--out", type=_FOLDER, required=True, help="Manifest to write, JSON lines.")
+def scan(dataset: str, data: Path, lists: tuple[Path, ...], out: Path) -> None:
+    """Read a dataset's folder and split lists into a manifest.
+
+    Example: tsn-preprocess scan --dataset hmdb51 --data data/hmdb51 --out manifest.jsonl
+    """
+    from preprocess.datasets import scan_dataset
+    from tsn_core.manifest import write_manifest
+
+    manifest = scan_dataset(dataset, data, lists)
+    write_manifest(manifest, out)
+    splits = ", ".join(map(str, manifest.split_numbers)) or "none"
+    click.echo(
+        f"{out}: {len(manifest.records)} videos, {len(manifest.class_names)} classes, "
+        f"splits: {splits}"
+    )
+
+
+@main.command()
+@_dataset_options
+@click.option("--out", type=_FOLDER, required=True, help="Folder of all shards.")
+@click.option(
+    "--modality",
+    "names",
+    type=click.Choice(MODALITIES),
+    multiple=True,
+    default=("rgb",),
+    help="May be repeated; one decode serves all.",
+)
+@click.option("--flow", type=click.Choice(FLOW_ALGORITHMS), default="tvl1", help="Flow algorithm.")
+@click.option("--bound", type=float, default=20.0, help="Flow is clamped to ±BOUND px.")
+@click.option("--size", type=Size(), default="340x256", help="Of the stored frames.")
+@click.option(
+    "--short-side",
+    type=int,
+    help="Length of the shorter side, keeping the aspect ratio; instead of --size.",
+)
+@click.option("--snippets", type=int, help="Snippets per video.  [default: 25]")
+@click.option("--dense", is_flag=True, help="Store every snippet instead.")
+@click.option("--fps", type=float, help="Store snippets at this rate instead, in Hz.")
+@click.option(
+    "--snippet-length", type=int, help="Units per snippet of flow and rgbdiff.  [default: 5]"
+)
+@click.option("--codec", type=click.Choice(CODECS), default="jpeg")
+@click.option("--quality", type=click.IntRange(1, 100), default=95, help="Of the JPEGs.")
+@click.option(
+    "--videos-per-shard", type=int, help="[default: 64, fewer if that made less than 16 shards]"
+)
+@click.option("--jobs", type=int, help="Worker processes.  [default: one for each core]")
+@click.option("--allow-failures", is_flag=True, help="Exit with 0 even if some videos failed.")
+def extract(
+    dataset: str,
+    data: Path,
+    lists: tuple[Path, ...],
+    out: Path,
+    names: tuple[str, ...],
+    flow: str,
+    bound: float,
+    size: tuple[int, int],
+    short_side: int | None,
+    snippets: int | None,
+    dense: bool,
+    fps: float | None,
+    snippet_length: int | None,
+    codec: str,
+    quality: int,
+    videos_per_shard: int | None,
+    jobs: int | None,
+    allow_failures: bool,
+) -> None:
+    """Decode a dataset once and write the shards of one or more modalities.
+
+    What is there already is not made again: after an interruption, run the same command again.
+    Videos that fail are listed in failures.jsonl beside the shards; the run goes on without them
+    and exits with status 1 at the end.
+
+    Example: tsn-preprocess extract --dataset hmdb51 --data data/hmdb51 --out shards
+    --modality rgb --modality flow --flow farneback
+    """
+    from preprocess.datasets import scan_dataset
+    from preprocess.executor import default_workers
+    from preprocess.extract import extract_dataset
+
+    if snippets is None and not dense and fps is None:
+        snippets = 25
+    plan = SnippetPlan(snippets=snippets, dense=dense, fps=fps)
+    modalities = [
+        _stored(name, flow, bound, size, short_side, snippet_length, codec, quality)
+        for name in dict.fromkeys(names)
+    ]
+    manifest = scan_dataset(dataset, data, lists)
+    console = _console()
+    summary = extract_dataset(
+        manifest,
+        data,
+        out,
+        modalities=modalities,
+        plan=plan,
+        videos_per_shard=videos_per_shard,
+        num_workers=default_workers() if jobs is None else jobs,
+        console=console,
+    )
+    for index in summary.indices:
+        videos = sum(entry.num_videos for entry in index.shards)
+        megabytes = sum(entry.num_bytes for entry in index.shards) / 1e6
+        click.echo(
+            f"{summary.root / index.modality.folder}: {videos} videos in {len(index.shards)} "
+            f"shards, {megabytes:.1f} MB"
+        )
+    if not summary.num_jobs:
+        click.echo("everything was there already; nothing to do")
+    if summary.failures:
+        click.echo(
+            f"{len(summary.failures)} of {len(manifest.records)} videos failed, see "
+            f"{summary.root / 'failures.jsonl'}:",
+            err=True,
+        )
+        for name, reason in sorted(summary.failures.items())[:10]:
+            click.echo(f"  {name}: {reason}", err=True)
+        if not allow_failures:
+            sys.exit(1)
+
+
+def _stored(
+    name: str,
+    flow: str,
+    bound: float,
+    size: tuple[int, int],
+    short_side: int | None,
+    snippet_length: int | None,
+    codec: str,
+    quality: int,
+) -> StoredModality:
+    """Return the description of what the options ask to store of one modality."""
+    from preprocess.flow import flow_parameters
+
+    kind = get_modality(name)
+    scale, zero, algorithm, parameters = 1.0, 0.0, None, {}
+    if name == "flow":
+        if not bound > 0:
+            raise InputError(f"--bound must be > 0, got {bound}")
+        scale, zero = flow_scale_zero(bound)
+        algorithm, parameters = flow, {"bound": bound, **flow_parameters(flow)}
+    elif name == "rgbdiff":
+        zero = 128.0
+    if short_side is not None and short_side < 1:
+        raise InputError(f"--short-side must be > 0, got {short_side}")
+    return StoredModality(
+        name=name,
+        snippet_length=kind.snippet_length
+        if snippet_length is None or kind.frames_per_unit == 1
+        else snippet_length,
+        channels=kind.unit_channels,
+        codec=codec,
+        quality=quality if codec == "jpeg" else None,
+        scale=scale,
+        zero=zero,
+        height=None if short_side else size[0],
+        width=None if short_side else size[1],
+        short_side=short_side,
+        algorithm=algorithm,
+        parameters=parameters,
+    )
+
+
+def _console():  # type: ignore[no-untyped-def]
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+@main.command()
+@click.argument("shards", type=_FOLDER)
+def verify(shards: Path) -> None:
+    """Check every shard at or below a folder: structure, offsets, checksums, counts.
+
+    Prints a line for each defect and exits with status 1 if there is one.
+    """
+    from tsn_core.check import folder_defects, modality_folders
+
+    folders = modality_folders(shards)
+    if not folders:
+        raise InputError(f"{shards}: no shards there; extract some, or check the path")
+    found = 0
+    for folder in folders:
+        defects = folder_defects(folder)
+        found += len(defects)
+        for defect in defects:
+            click.echo(defect, err=True)
+        click.echo(f"{folder}: {_count(len(defects), 'defect') if defects else 'sound'}")
+    if found:
+        sys.exit(1)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+@main.command()
+@click.option("--out", type=_FOLDER, required=True, help="Folder to write.")
+@click.option("--videos-per-class", type=int, default=40, help="Every fourth is for testing.")
+@click.option("--frames", type=int, default=32, help="Length of the shortest video.")
+@click.option("--size", type=Size(), default="160x120", help="Of the frames.")
+@click.option("--seed", type=int, default=0)
+def synth(out: Path, videos_per_class: int, frames: int, size: tuple[int, int], seed: int) -> None:
+    """Make the synthetic dataset: videos in which only the motion tells the class."""
+    from preprocess.synth import CLASSES, synthesize
+
+    number = synthesize(
+        out, videos_per_class=videos_per_class, num_frames=frames, size=size, seed=seed
+    )
+    click.echo(f"{out}: {number} videos, {len(CLASSES)} classes: {', '.join(sorted(CLASSES))}")
+
+

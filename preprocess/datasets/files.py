@@ -1,0 +1,140 @@
+"""What all dataset layouts share: finding videos and reading list files."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tsn_core.errors import InputError
+
+VIDEO_SUFFIXES = frozenset(
+    ".3gp .avi .flv .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split()
+)
+_AUTOMATIC_TEST_FRACTION = 5  # every fifth video
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a list file that is not empty, and where it stands."""
+
+    path: Path
+    number: int
+    text: str
+
+    def error(self, message: str) -> InputError:
+        """Return an error that names the file and the line."""
+        return InputError(f"{self.path}, line {self.number}: {message}")
+
+    def path_and_label(self) -> tuple[str, str]:
+        """Split ``path label``; the path may hold blanks, the label may not.
+
+        Raises:
+            InputError: There is only one word.
+        """
+        parts = self.text.rsplit(maxsplit=1)
+        if len(parts) != 2:
+            raise self.error(f"'path label' expected, got {self.text!r}")
+        return parts[0].replace("\\", "/").removeprefix("./"), parts[1]
+
+
+def read_lines(path: Path) -> Iterator[Line]:
+    """Yield the lines of a list file that are not empty, stripped.
+
+    Raises:
+        InputError: It cannot be read as UTF-8 text.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such list file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: a text file in UTF-8 expected: {error}") from None
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.strip():
+            yield Line(path, number, line.strip())
+
+
+def existing_folder(data: Path, remedy: str) -> Path:
+    """Return the dataset's folder.
+
+    Raises:
+        InputError: It is not there; ``remedy`` says what to put there and how to get it.
+    """
+    if not data.is_dir():
+        raise InputError(f"{data}: no such folder; {remedy}")
+    return data
+
+
+def first_folder(data: Path, names: Iterable[str]) -> Path:
+    """Return the first of the named subfolders that exists, or ``data`` itself."""
+    return next((data / name for name in names if (data / name).is_dir()), data)
+
+
+def class_videos(root: Path) -> dict[str, list[Path]]:
+    """Return the video files of every class folder, both sorted by name.
+
+    Folders without any file are no class folders if their names start with a dot or are those of
+    split lists.
+
+    Raises:
+        InputError: There is no class folder, or one without videos.
+    """
+    found = {}
+    for folder in sorted(root.iterdir()):
+        if not folder.is_dir() or folder.name.startswith(".") or folder.name == "splits":
+            continue
+        videos = sorted(
+            file
+            for file in folder.iterdir()
+            if file.suffix.lower() in VIDEO_SUFFIXES and not file.name.startswith(".")
+        )
+        if not videos:
+            raise InputError(
+                f"{folder}: class folder without videos; put some there or remove it "
+                f"(known endings: {' '.join(sorted(VIDEO_SUFFIXES))})"
+            )
+        found[folder.name] = videos
+    if not found:
+        raise InputError(f"{root}: no class folders; one folder for each class expected")
+    return found
+
+
+_SPLIT_FILE = re.compile(r"^(train|val|test)(?:[_-]?(?:split|list)?[_-]?0*(\d+))?$", re.IGNORECASE)
+
+
+def split_of(path: Path) -> tuple[str, int] | None:
+    """Return (subset, split) that the name of a list file tells, or None.
+
+    Examples:
+        >>> split_of(Path("train_split_2.txt")), split_of(Path("val.txt")), split_of(Path("a.txt"))
+        (('train', 2), ('val', 1), None)
+    """
+    match = _SPLIT_FILE.match(path.stem)
+    return (match[1].lower(), int(match[2] or 1)) if match else None
+
+
+def automatic_splits(videos: Iterable[tuple[str, int]]) -> dict[str, dict[int, str]]:
+    """Return split 1 for videos that come without: every fifth of each class is for testing.
+
+    Which ones follows from a hash of their names alone, so that it is the same on every machine.
+
+    Args:
+        videos: (name, label) of every video.
+
+    Returns:
+        ``{1: "train"}`` or ``{1: "test"}`` by name. A class of one video has none for testing.
+    """
+    classes = defaultdict(list)
+    for name, label in videos:
+        classes[label].append(name)
+    splits = {}
+    for names in classes.values():
+        ranked = sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
+        num_test = max(len(ranked) // _AUTOMATIC_TEST_FRACTION, min(len(ranked) - 1, 1))
+        for place, name in enumerate(ranked):
+            splits[name] = {1: "test" if place < num_test else "train"}
+    return splits

@@ -1,0 +1,56 @@
+"""How frames become the images that a shard stores, for every modality."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+
+import cv2
+import numpy as np
+
+from preprocess.flow import flow_function
+from tsn_core.modality import StoredModality
+from tsn_core.quantization import quantize_difference, quantize_flow
+
+
+class Frame:
+    """A decoded and resized frame, with the conversions that more than one unit needs."""
+
+    def __init__(self, bgr: np.ndarray) -> None:
+        self._bgr = bgr
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self._bgr.shape[0], self._bgr.shape[1]
+
+    @cached_property
+    def rgb(self) -> np.ndarray:
+        """(H, W, 3) uint8."""
+        return cv2.cvtColor(self._bgr, cv2.COLOR_BGR2RGB)
+
+    @cached_property
+    def gray(self) -> np.ndarray:
+        """(H, W) uint8."""
+        return cv2.cvtColor(self._bgr, cv2.COLOR_BGR2GRAY)
+
+
+UnitMaker = Callable[[Frame, Frame], np.ndarray]
+
+
+def unit_maker(modality: StoredModality) -> UnitMaker:
+    """Return the function that makes the image of a unit.
+
+    Returns:
+        A function of the unit's first and last frame (the same frame for rgb), giving the image
+        in the modality's stored layout, uint8.
+    """
+    if modality.name == "rgb":
+        return lambda first, _: first.rgb
+    if modality.name == "rgbdiff":
+        return lambda first, last: quantize_difference(first.rgb, last.rgb)
+    assert modality.algorithm is not None
+    parameters = dict(modality.parameters)
+    bound = parameters.pop("bound")
+    compute = flow_function(modality.algorithm, parameters)
+    return lambda first, last: quantize_flow(compute(first.gray, last.gray), bound)
