@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 
@@ -183,8 +184,8 @@ def _stored(
     kind = get_modality(name)
     scale, zero, algorithm, parameters = 1.0, 0.0, None, {}
     if name == "flow":
-        if not bound > 0:
-            raise InputError(f"--bound must be > 0, got {bound}")
+        if not 0 < bound < math.inf:
+            raise InputError(f"--bound must be > 0 and finite, got {bound}")
         scale, zero = flow_scale_zero(bound)
         algorithm, parameters = flow, {"bound": bound, **flow_parameters(flow)}
     elif name == "rgbdiff":
@@ -256,5 +257,3 @@ def synth(out: Path, videos_per_class: int, frames: int, size: tuple[int, int], 
         out, videos_per_class=videos_per_class, num_frames=frames, size=size, seed=seed
     )
     click.echo(f"{out}: {number} videos, {len(CLASSES)} classes: {', '.join(sorted(CLASSES))}")
-
-

@@ -16,7 +16,7 @@ from preprocess.job import Job, run_job
 from preprocess.progress import watch
 from tsn_core.atomic import TEMPORARY_SUFFIX, write_text
 from tsn_core.check import modality_folders
-from tsn_core.errors import InputError, OutputError, SettingsError
+from tsn_core.errors import InputError, OutputError, SettingsError, ShardError
 from tsn_core.index import INDEX_NAME, Index, ShardEntry, read_index, write_index
 from tsn_core.manifest import Manifest, Record, write_manifest
 from tsn_core.modality import StoredModality
@@ -36,7 +36,7 @@ class Summary:
     Attributes:
         root: Folder of the dataset's shards.
         num_jobs: Shards' worth of videos that had to be done; 0 if everything was there.
-        failures: Reason by name of every video that could not be extracted.
+        failures: Reason by name of every video that has failed in one of these modalities.
         indices: The index of every modality that was asked for.
     """
 
@@ -115,12 +115,7 @@ def _extract_locked(
         for modality in modalities
     }
     if videos_per_shard is None:
-        there = [header for headers in found.values() for header in headers.values()]
-        videos_per_shard = (
-            there[0].videos_per_shard
-            if there
-            else default_videos_per_shard(len(manifest.records))
-        )
+        videos_per_shard = _cut_of(root, found) or default_videos_per_shard(len(manifest.records))
     cuts = [
         manifest.records[start : start + videos_per_shard]
         for start in range(0, len(manifest.records), videos_per_shard)
@@ -150,8 +145,27 @@ def _extract_locked(
         finally:
             ticks.unlink(missing_ok=True)
     indices = [_finish_folder(root, modality, plan, manifest, headers) for modality in modalities]
-    failures = _collect_failures(root)
+    failures = _collect_failures(root, {modality.folder for modality in modalities})
     return Summary(root, len(jobs), failures, tuple(indices))
+
+
+def _cut_of(root: Path, found: dict[str, dict[str, ShardHeader]]) -> int | None:
+    """Return the videos per shard that the shards already there have; None if there are none.
+
+    Raises:
+        SettingsError: Two modalities differ in it.
+    """
+    cuts: dict[int, str] = {}
+    for folder, headers in found.items():
+        for header in headers.values():
+            cuts.setdefault(header.videos_per_shard, folder)
+    if len(cuts) > 1:
+        (first, folder), (second, other) = list(cuts.items())[:2]
+        raise SettingsError(
+            f"{root}: {folder} was written with videos_per_shard={first}, {other} with "
+            f"videos_per_shard={second}; extract one of them in a run of its own"
+        )
+    return next(iter(cuts), None)
 
 
 def default_videos_per_shard(num_videos: int) -> int:
@@ -209,9 +223,7 @@ def _check_settings(
     return headers
 
 
-def _flat(
-    modality: StoredModality, sampling: str, videos_per_shard: int | None
-) -> dict[str, Any]:
+def _flat(modality: StoredModality, sampling: str, videos_per_shard: int | None) -> dict[str, Any]:
     """Return all settings by the names that users know."""
     settings = json.loads(modality.to_json())
     settings.update(settings.pop("parameters"))
@@ -232,15 +244,20 @@ def _finish_folder(
     mine = [path for path in headers if path.parent == folder]
     for path in set(folder.glob("shard-*.h5")) - set(mine):
         path.unlink()
-    if (folder / INDEX_NAME).exists():
+    try:
         index = read_index(folder)
-        names = [path.name for path in mine]
-        if [entry.file for entry in index.shards] == names and all(
+    except ShardError:  # none, or a damaged one, which is not missed
+        index = None
+    if (
+        index is not None
+        and [entry.file for entry in index.shards] == [path.name for path in mine]
+        and all(
             entry.fingerprint == headers[path].fingerprint
             and entry.num_bytes == path.stat().st_size
             for entry, path in zip(index.shards, mine)
-        ):
-            return index
+        )
+    ):
+        return index
     entries = []
     for path in mine:
         tables = Shard(path).tables
@@ -255,15 +272,17 @@ def _finish_folder(
                 num_failures=len(tables.failed_name),
             )
         )
-    index = Index(
-        manifest.dataset, modality, plan.to_dict(), manifest.class_names, tuple(entries)
-    )
+    index = Index(manifest.dataset, modality, plan.to_dict(), manifest.class_names, tuple(entries))
     write_index(index, folder)
     return index
 
 
-def _collect_failures(root: Path) -> dict[str, str]:
-    """Write ``failures.jsonl`` from what all shards of the dataset record; return the reasons."""
+def _collect_failures(root: Path, folders: set[str]) -> dict[str, str]:
+    """Write ``failures.jsonl`` from what all shards of the dataset record.
+
+    Returns:
+        Reasons by name of the video, of those that failed in one of the folders.
+    """
     failures: dict[str, dict[str, Any]] = {}
     for folder in modality_folders(root):
         for path in sorted(folder.glob("shard-*.h5")):
@@ -279,4 +298,8 @@ def _collect_failures(root: Path) -> dict[str, str]:
         write_text(path, "".join(lines))
     else:
         path.unlink(missing_ok=True)
-    return {name: entry["reason"] for name, entry in failures.items()}
+    return {
+        name: entry["reason"]
+        for name, entry in failures.items()
+        if folders.intersection(entry["modalities"])
+    }

@@ -11,6 +11,7 @@ import numpy as np
 from tsn_core.errors import InputError, MissingDependencyError
 from tsn_core.modality import FLOW_ALGORITHMS
 
+# OpenCV's stubs want an array for the result, though None is what asks for a new one: hence Any.
 FlowFunction = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 # OpenCV's own defaults (TV-L1, DIS medium) and those of its Farneback sample, spelled out because
@@ -100,7 +101,7 @@ def _tvl1(
             "opencv-contrib-python; run: pip uninstall -y opencv-python opencv-python-headless "
             "opencv-contrib-python && pip install opencv-contrib-python"
         )
-    algorithm = cv2.optflow.DualTVL1OpticalFlow_create(
+    algorithm: Any = cv2.optflow.DualTVL1OpticalFlow.create(
         tau=tau,
         lambda_=lambda_,
         theta=theta,
@@ -123,11 +124,11 @@ def _farneback(
     poly_n: int,
     poly_sigma: float,
 ) -> FlowFunction:
-    return lambda first, second: cv2.calcOpticalFlowFarneback(
-        first, second, None, pyramid_scale, levels, window, iterations, poly_n, poly_sigma, 0
-    )
+    settings = (pyramid_scale, levels, window, iterations, poly_n, poly_sigma, 0)
+    compute: Any = cv2.calcOpticalFlowFarneback
+    return lambda first, second: compute(first, second, None, *settings)
 
 
 def _dis(preset: str) -> FlowFunction:
-    algorithm = cv2.DISOpticalFlow_create(_DIS_PRESETS[preset])
+    algorithm: Any = cv2.DISOpticalFlow.create(_DIS_PRESETS[preset])
     return lambda first, second: algorithm.calc(first, second, None)

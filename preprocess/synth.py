@@ -190,13 +190,15 @@ def write_video(
     with atomic_path(path) as temporary:
         named = temporary.with_suffix(".avi")  # the encoder chooses the container by the ending
         writer = cv2.VideoWriter(
-            str(named), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"mp4v"), fps, (size[1], size[0])
+            str(named), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"mp4v"), fps, (size[1], size[0])
         )
         if not writer.isOpened():
             raise OutputError(f"{path}: cannot be written; check the folder and its free space")
         try:
             for frame in frames:
                 writer.write(frame)
+            writer.release()
+            named.replace(temporary)
         finally:
             writer.release()
-        named.replace(temporary)
+            named.unlink(missing_ok=True)

@@ -7,13 +7,6 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-# Read by OpenCV whenever it opens a file. Decoders complain on standard error about every damaged
-# block, which drowns our own messages; and a file that is really a play list must not make the
-# demuxer open network addresses.
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "protocol_whitelist;file")
-os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
-
 import cv2
 import numpy as np
 

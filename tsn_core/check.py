@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 from tsn_core.errors import ShardError
-from tsn_core.index import INDEX_NAME, ShardEntry, read_index
+from tsn_core.index import INDEX_NAME, Index, ShardEntry, read_index
 from tsn_core.shard_reader import Shard
 
 
@@ -28,11 +29,12 @@ def folder_defects(folder: str | os.PathLike[str]) -> list[str]:
         index = read_index(folder)
     except ShardError as error:
         return [str(error)]
-    found: list[str] = []
     known = {entry.file for entry in index.shards}
-    for path in sorted(folder.glob("shard-*.h5")):
-        if path.name not in known:
-            found.append(f"{path}: not in the index; run extract again, or delete the file")
+    found = [
+        f"{path}: not in the index; run extract again, or delete the file"
+        for path in sorted(folder.glob("shard-*.h5"))
+        if path.name not in known
+    ]
     owner: dict[str, str] = {}
     for entry in index.shards:
         path = folder / entry.file
@@ -41,15 +43,25 @@ def folder_defects(folder: str | os.PathLike[str]) -> list[str]:
         except ShardError as error:
             found.append(str(error))
             continue
+        found.extend(f"{path}: {defect}" for defect in _header_defects(shard, index))
         found.extend(f"{path}: {defect}" for defect in _entry_defects(shard, entry))
         found.extend(f"{path}: {defect}" for defect in shard.checksum_defects())
-        if shard.header.modality != index.modality:
-            found.append(f"{path}: the modality is not the index's")
         for name in shard.tables.video_name:
             other = owner.setdefault(name, entry.file)
             if other != entry.file:
                 found.append(f"{path}: {name} also stands in {other}")
     return found
+
+
+def _header_defects(shard: Shard, index: Index) -> list[str]:
+    header = shard.header
+    pairs = {
+        "dataset": (header.dataset, index.dataset),
+        "modality": (header.modality, index.modality),
+        "sampling": (header.sampling, json.dumps(index.sampling, sort_keys=True)),
+        "class_names": (header.class_names, index.class_names),
+    }
+    return [f"{key} is not the index's" for key, (own, other) in pairs.items() if own != other]
 
 
 def _entry_defects(shard: Shard, entry: ShardEntry) -> list[str]:

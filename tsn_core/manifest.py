@@ -24,8 +24,12 @@ def check_relative(path: str) -> str:
     """Return ``path`` if it stays inside the folder that it is relative to.
 
     Raises:
-        InputError: It is empty, absolute, or climbs out.
+        InputError: It is empty, absolute, climbs out, or is not Unicode.
     """
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{path!r}: the name is not valid UTF-8; rename the file") from None
     pure = PurePosixPath(path)
     if not path or pure.is_absolute() or ".." in pure.parts or "\0" in path or ":" in path[:2]:
         raise InputError(f"{path!r}: expected a path inside the dataset folder")
@@ -117,7 +121,7 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
     """
     path = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except FileNotFoundError:
         message = f"{path}: no manifest there; make one with tsn-preprocess scan or extract"
         raise InputError(message) from None
@@ -126,7 +130,7 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
     number = 1
     records = []
     try:
-        head = json.loads(lines[0]) if lines else {}
+        head = json.loads(lines[0]) if lines[0] else {}
         if not isinstance(head, dict) or head.get("format") != _FORMAT:
             raise InputError(f"a line with format {_FORMAT!r} expected")
         if head["version"] != _VERSION:
@@ -135,7 +139,8 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
                 "scan again, or update this package"
             )
         dataset, class_names = str(head["dataset"]), tuple(map(str, head["class_names"]))
-        for number, line in enumerate(lines[1:], start=2):
+        for line in lines[1:]:
+            number += 1
             entry = json.loads(line)
             splits = {int(split): subset for split, subset in entry["splits"].items()}
             if not isinstance(entry["label"], int):

@@ -22,6 +22,7 @@ import numpy as np
 from tsn_core.errors import InputError, ShardError
 
 CODECS = ("jpeg", "raw")
+MOST_PIXELS = 1 << 16  # along one side of a unit
 FLOW_ALGORITHMS = ("tvl1", "farneback", "dis")
 
 # ImageNet statistics in uint8 units, as torchvision's pretrained weights expect.
@@ -145,6 +146,10 @@ class StoredModality:
             raise InputError(f"unknown codec {self.codec!r}; choose from {', '.join(CODECS)}")
         if self.codec == "jpeg" and not (self.quality and 1 <= self.quality <= 100):
             raise InputError(f"quality must be 1 to 100, got {self.quality}")
+        for name in ("height", "width", "short_side"):
+            value = getattr(self, name)
+            if value is not None and not 1 <= value <= MOST_PIXELS:
+                raise InputError(f"{name} must be 1 to {MOST_PIXELS}, got {value}")
         if (self.height is None) != (self.width is None) or (self.height is None) == (
             self.short_side is None
         ):

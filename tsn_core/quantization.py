@@ -21,7 +21,7 @@ def quantize_flow(flow: np.ndarray, bound: float) -> np.ndarray:
         One gray image, shape (2H, W), uint8: x displacement on top of y displacement.
 
     Raises:
-        InputError: ``bound`` is not positive, or the flow is not finite.
+        InputError: ``bound`` is not positive and finite, or the flow is not finite.
 
     Source: Simonyan and Zisserman, Two-stream convolutional networks (NIPS 2014), section 5; the
     rounding is that of the TSN authors' ``dense_flow`` (``cvRound``).
@@ -30,14 +30,14 @@ def quantize_flow(flow: np.ndarray, bound: float) -> np.ndarray:
         >>> quantize_flow(np.array([[[0.0, -20.0]], [[20.0, 99.0]]]), bound=20).tolist()
         [[128], [255], [0], [255]]
     """
-    if not bound > 0:
-        raise InputError(f"bound must be > 0, got {bound}")
+    if not 0 < bound < np.inf:
+        raise InputError(f"bound must be > 0 and finite, got {bound}")
     if not np.isfinite(flow).all():
         raise InputError("the optical flow must be finite, got NaN or infinity")
     stacked = np.concatenate([flow[..., 0], flow[..., 1]], axis=0).astype(np.float32, copy=False)
     np.clip(stacked, -bound, bound, out=stacked)
-    stacked += np.float32(bound)
-    stacked *= np.float32(255 / (2 * bound))
+    stacked *= np.float32(127.5 / bound)  # in this order stillness is 127.5 at every bound
+    stacked += np.float32(127.5)
     return np.rint(stacked).astype(np.uint8)
 
 

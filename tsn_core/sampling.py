@@ -42,9 +42,7 @@ def center_offsets(num_frames: int, num_segments: int, snippet_length: int) -> n
         >>> center_offsets(num_frames=90, num_segments=3, snippet_length=1)
         array([15, 45, 75])
     """
-    _check_positive(
-        num_frames=num_frames, num_segments=num_segments, snippet_length=snippet_length
-    )
+    _check_positive(num_frames=num_frames, num_segments=num_segments, snippet_length=snippet_length)
     if num_frames < snippet_length:
         raise InputError(f"num_frames must be >= snippet_length={snippet_length}, got {num_frames}")
     starts = num_frames - snippet_length + 1
@@ -73,9 +71,7 @@ def random_offsets(
 
     Source: the TSN authors' PyTorch code, ``TSNDataSet._sample_indices``.
     """
-    _check_positive(
-        num_frames=num_frames, num_segments=num_segments, snippet_length=snippet_length
-    )
+    _check_positive(num_frames=num_frames, num_segments=num_segments, snippet_length=snippet_length)
     if num_frames < snippet_length:
         raise InputError(f"num_frames must be >= snippet_length={snippet_length}, got {num_frames}")
     starts = num_frames - snippet_length + 1

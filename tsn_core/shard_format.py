@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tsn_core.errors import ShardError
-from tsn_core.modality import StoredModality
+from tsn_core.modality import MOST_PIXELS, StoredModality
 
 FORMAT, VERSION = "tsn-shard", 1
 
@@ -204,8 +204,8 @@ class ShardTables:
             found.append("snippet_image: a snippet leaves the images of its video")
         if ((self.video_label < 0) | (self.video_label >= num_classes)).any():
             found.append(f"video_label: 0 to {num_classes - 1} expected")
-        if (self.video_unit_size < 1).any() or (self.video_unit_size > 1 << 16).any():
-            found.append("video_unit_size: 1 to 65536 expected")
+        if (self.video_unit_size < 1).any() or (self.video_unit_size > MOST_PIXELS).any():
+            found.append(f"video_unit_size: 1 to {MOST_PIXELS} expected")
         if len(set(self.video_name)) != videos:
             found.append("video_name: a name stands there twice")
         return found

@@ -25,6 +25,10 @@ from tsn_core.shard_format import (
 )
 
 
+class _VersionError(ShardError):
+    """The file is a shard, of another version of the format."""
+
+
 class Shard:
     """One open shard.
 
@@ -67,10 +71,9 @@ class Shard:
         modality = self.header.modality
         defects = self.tables.defects(size, modality.snippet_length, len(self.header.class_names))
         check_sound(self.path, defects)
+        self._images: np.ndarray = np.empty(0, np.uint8)
         if size:
             self._images = np.memmap(self.path, np.uint8, "r", offset, (size,))
-        else:
-            self._images = np.empty(0, np.uint8)
 
     def num_snippets(self, video: int) -> int:
         """Return how many snippets are stored of a video."""
@@ -127,7 +130,7 @@ class Shard:
         for video, name in enumerate(tables.video_name):
             first, last = tables.video_image[video : video + 2]
             data = self._images[tables.image_start[first] : tables.image_start[last]]
-            if zlib.crc32(data) != tables.video_crc32[video]:
+            if zlib.crc32(data.data) != tables.video_crc32[video]:
                 found.append(f"the images of {name} do not match their checksum")
         return found
 
@@ -136,10 +139,15 @@ def read_header(path: str | os.PathLike[str]) -> ShardHeader | None:
     """Return the root attributes of a shard, or None if the file is not a readable shard.
 
     For deciding what to do with a file that is already there, without reading its tables.
+
+    Raises:
+        ShardError: It is a shard of another version, which must not be overwritten by mistake.
     """
     try:
         with h5py.File(path, "r") as file:
             return _read_header(file)
+    except _VersionError as error:
+        raise ShardError(f"{path}: {error}") from None
     except Exception:  # whatever is wrong with it, it is not a finished shard
         return None
 
@@ -149,9 +157,9 @@ def _read_header(file: h5py.File) -> ShardHeader:
     if attributes.get("format") != FORMAT:
         raise ShardError(f"format {FORMAT!r} expected, got {attributes.get('format')!r}")
     if attributes["version"] != VERSION:
-        raise ShardError(
+        raise _VersionError(
             f"format version {VERSION} expected, got {attributes['version']}; "
-            "re-extract, or update this package"
+            "delete the folder and extract again, or update this package"
         )
     return ShardHeader(
         dataset=str(attributes["dataset"]),

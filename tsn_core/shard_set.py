@@ -48,7 +48,8 @@ class ShardSet:
         self._shards: dict[int, Shard] = {}
         self._files = [entry.file for entry in index.shards]
         names: list[str] = []
-        labels, counts, where = [], [], []
+        labels, counts = [], []
+        where: list[tuple[int, int]] = []
         for number, entry in enumerate(index.shards):
             shard = self._shard(number)
             if shard.header.fingerprint != entry.fingerprint:

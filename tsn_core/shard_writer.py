@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import tempfile
 import zlib
@@ -41,7 +42,9 @@ class ShardWriter:
     def __init__(self, path: str | os.PathLike[str], header: ShardHeader) -> None:
         self._path = Path(path)
         self._header = header
-        self._spool = tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES, dir=self._path.parent)
+        self._spool = tempfile.SpooledTemporaryFile(  # noqa: SIM115 - closed in __exit__
+            max_size=_SPOOL_BYTES, dir=str(self._path.parent)
+        )
         self._tables: dict[str, list[Any]] = {name: [] for name in TABLE_DTYPES}
         self._tables.update({name: [] for name in STRING_TABLES})
         for name in ("image_start", "video_snippet", "video_image"):
@@ -147,21 +150,25 @@ class ShardWriter:
         Raises:
             OutputError: The file cannot be written; nothing is left of it.
         """
-        tables = ShardTables(
-            **{
-                name: np.array(self._tables[name], dtype=dtype).reshape(_shape(name))
-                for name, dtype in TABLE_DTYPES.items()
-            },
-            **{name: tuple(self._tables[name]) for name in STRING_TABLES},
-        )
-        with atomic_path(self._path) as temporary, h5py.File(temporary, "w") as file:
-            self._write_attributes(file, tables)
-            for name in TABLE_DTYPES:
-                file.create_dataset(name, data=getattr(tables, name))
-            for name in STRING_TABLES:
-                table = np.array(getattr(tables, name), dtype=object)
-                file.create_dataset(name, data=table, dtype=h5py.string_dtype())
-            self._write_images(file)
+        columns: dict[str, Any] = {
+            name: np.array(self._tables[name], dtype=dtype).reshape(_shape(name))
+            for name, dtype in TABLE_DTYPES.items()
+        }
+        columns.update({name: tuple(self._tables[name]) for name in STRING_TABLES})
+        tables = ShardTables(**columns)
+        with atomic_path(self._path) as temporary, _Sink(temporary) as sink:
+            try:
+                with h5py.File(sink, "w") as file:
+                    self._write_attributes(file, tables)
+                    for name in TABLE_DTYPES:
+                        file.create_dataset(name, data=getattr(tables, name))
+                    for name in STRING_TABLES:
+                        table = np.array(getattr(tables, name), dtype=object)
+                        file.create_dataset(name, data=table, dtype=h5py.string_dtype())
+                    self._write_images(file)
+            finally:  # what HDF5 raises after a failure is only its consequence
+                if sink.error is not None:
+                    raise sink.error
         return tables
 
     def _write_attributes(self, file: h5py.File, tables: ShardTables) -> None:
@@ -187,6 +194,41 @@ class ShardWriter:
         for start in range(0, size, _COPY_BYTES):
             block = np.frombuffer(self._spool.read(_COPY_BYTES), dtype=np.uint8)
             images[start : start + block.size] = block
+
+
+class _Sink(io.FileIO):
+    """The file that HDF5 writes to, which remembers a failure instead of reporting it.
+
+    HDF5 does not survive a full disk: it keeps the file half open, complains at length, and can
+    crash the process when that ends. What it writes after the first failure is thrown away.
+
+    Attributes:
+        error: The first failure, or None.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "w+")
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write all of the data, unless something failed before."""
+        view = memoryview(data)
+        done = 0
+        try:
+            while done < len(view) and self.error is None:
+                done += super().write(view[done:])
+        except OSError as error:
+            self.error = error
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        """Set the size of the file, unless something failed before."""
+        try:
+            if self.error is None:
+                return super().truncate(size)
+        except OSError as error:
+            self.error = error
+        return size or 0
 
 
 def _shape(name: str) -> tuple[int, ...]:

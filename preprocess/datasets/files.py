@@ -11,9 +11,8 @@ from pathlib import Path
 
 from tsn_core.errors import InputError
 
-VIDEO_SUFFIXES = frozenset(
-    ".3gp .avi .flv .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split()
-)
+_ENDINGS = ".3gp .avi .flv .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv"
+VIDEO_SUFFIXES = frozenset(_ENDINGS.split(" "))
 _AUTOMATIC_TEST_FRACTION = 5  # every fifth video
 
 
@@ -53,9 +52,23 @@ def read_lines(path: Path) -> Iterator[Line]:
         raise InputError(f"{path}: no such list file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: a text file in UTF-8 expected: {error}") from None
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             yield Line(path, number, line.strip())
+
+
+def read_class_names(path: Path) -> tuple[str, ...]:
+    """Return the class names in a file of one name a line.
+
+    Raises:
+        InputError: It cannot be read, or a name stands there twice.
+    """
+    names: dict[str, int] = {}
+    for line in read_lines(path):
+        first = names.setdefault(line.text, line.number)
+        if first != line.number:
+            raise line.error(f"duplicate class name {line.text!r}; it stands in line {first}")
+    return tuple(names)
 
 
 def existing_folder(data: Path, remedy: str) -> Path:
@@ -95,12 +108,22 @@ def class_videos(root: Path) -> dict[str, list[Path]]:
         if not videos:
             raise InputError(
                 f"{folder}: class folder without videos; put some there or remove it "
-                f"(known endings: {' '.join(sorted(VIDEO_SUFFIXES))})"
+                f"(known endings: {_ENDINGS})"
             )
         found[folder.name] = videos
     if not found:
         raise InputError(f"{root}: no class folders; one folder for each class expected")
     return found
+
+
+def assign(splits: dict[int, str], split: int, subset: str, line: Line, name: str) -> None:
+    """Put a video into a subset of a split.
+
+    Raises:
+        InputError: Another line put it into another subset of the same split.
+    """
+    if splits.setdefault(split, subset) != subset:
+        raise line.error(f"{name} is for {splits[split]} in split {split} already")
 
 
 _SPLIT_FILE = re.compile(r"^(train|val|test)(?:[_-]?(?:split|list)?[_-]?0*(\d+))?$", re.IGNORECASE)

@@ -13,10 +13,12 @@ from collections import defaultdict
 from pathlib import Path
 
 from preprocess.datasets.files import (
+    assign,
     automatic_splits,
     class_videos,
     existing_folder,
     first_folder,
+    read_class_names,
     read_lines,
     split_of,
 )
@@ -47,7 +49,7 @@ def _scan(data: Path, dataset: str) -> Manifest:
         for name, files in videos.items()
         for file in files
     }
-    splits = _read_splits(data, class_names, labels) or automatic_splits(labels.items())
+    splits = _read_splits(data, root, class_names, labels) or automatic_splits(labels.items())
     prefix = root.relative_to(data)
     records = [
         Record((prefix / name).as_posix(), label, splits.get(name, {}))
@@ -60,7 +62,7 @@ def _class_names(data: Path, root: Path, videos: dict[str, list[Path]]) -> tuple
     path = data / "classes.txt"
     if not path.is_file():
         return tuple(sorted(videos))
-    names = tuple(line.text for line in read_lines(path))
+    names = read_class_names(path)
     missing = next((name for name in videos if name not in names), None)
     if missing is not None:
         raise InputError(f"{root / missing}: {path} does not name this class")
@@ -68,7 +70,7 @@ def _class_names(data: Path, root: Path, videos: dict[str, list[Path]]) -> tuple
 
 
 def _read_splits(
-    data: Path, class_names: tuple[str, ...], labels: dict[str, int]
+    data: Path, root: Path, class_names: tuple[str, ...], labels: dict[str, int]
 ) -> dict[str, dict[int, str]]:
     splits: dict[str, dict[int, str]] = defaultdict(dict)
     for path in sorted(first_folder(data, ["splits"]).glob("*.txt")):
@@ -85,14 +87,13 @@ def _read_splits(
                     f"{len(class_names) - 1} expected"
                 )
             if name not in labels:
-                raise line.error(f"{name}: no such video under {data}")
+                raise line.error(f"{name}: no such video under {root}")
             if labels[name] != number:
                 raise line.error(
                     f"{name} lies in the folder of {class_names[labels[name]]}, "
                     f"the list says {class_names[number]}"
                 )
-            if splits[name].setdefault(split, subset) != subset:
-                raise line.error(f"{name} is for {splits[name][split]} in split {split} already")
+            assign(splits[name], split, subset, line, name)
     return splits
 
 

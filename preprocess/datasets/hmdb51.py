@@ -11,7 +11,13 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
-from preprocess.datasets.files import class_videos, existing_folder, first_folder, read_lines
+from preprocess.datasets.files import (
+    assign,
+    class_videos,
+    existing_folder,
+    first_folder,
+    read_lines,
+)
 from tsn_core.errors import InputError
 from tsn_core.manifest import Manifest, Record
 
@@ -31,18 +37,15 @@ def scan_hmdb51(data: Path) -> Manifest:
     videos = class_videos(root)
     splits, listed = _read_splits(first_folder(data, ["splits", "testTrainMulti_7030_splits"]))
     class_names = tuple(sorted(listed | set(videos)))
-    records = []
+    records: list[Record] = []
     for name, files in videos.items():
         if name not in listed:
             raise InputError(f"{root / name}: no split list of HMDB51 names this class")
-        for file in files:
-            records.append(
-                Record(
-                    file.relative_to(data).as_posix(),
-                    class_names.index(name),
-                    splits.get((name, file.name), {}),
-                )
-            )
+        label = class_names.index(name)
+        records.extend(
+            Record(file.relative_to(data).as_posix(), label, splits.get((name, file.name), {}))
+            for file in files
+        )
     return Manifest("hmdb51", class_names, tuple(records))
 
 
@@ -61,7 +64,8 @@ def _read_splits(folder: Path) -> tuple[dict[tuple[str, str], dict[int, str]], s
                 raise line.error(f"0, 1 or 2 expected after the name, got {identifier!r}")
             subset = _SUBSETS[identifier]
             if subset is not None:
-                splits[match["class"], name][int(match["split"])] = subset
+                known = splits[match["class"], name]
+                assign(known, int(match["split"]), subset, line, name)
     if not classes:
         raise InputError(f"{folder}: no *_test_splitN.txt files; {REMEDY}")
     return splits, classes

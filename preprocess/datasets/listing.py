@@ -11,17 +11,25 @@ that cannot be read.
 from __future__ import annotations
 
 import os
+import re
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from preprocess.datasets.files import Line, automatic_splits, existing_folder, read_lines, split_of
+from preprocess.datasets.files import (
+    Line,
+    automatic_splits,
+    existing_folder,
+    read_class_names,
+    read_lines,
+    split_of,
+)
 from preprocess.datasets.folder import label_number
 from tsn_core.errors import InputError
 from tsn_core.manifest import Manifest, Record, check_relative
 
-
 _MOST_CLASSES = 100_000
+_NUMBER = re.compile(r"^[-+]?[0-9]+$")
 
 
 def scan_list(data: Path, lists: Sequence[Path]) -> Manifest:
@@ -34,14 +42,14 @@ def scan_list(data: Path, lists: Sequence[Path]) -> Manifest:
             entries.append((line, _relative(line, name, data), label))
     if not entries:
         raise InputError(f"{lists[0]}: no videos listed; 'path label' lines expected")
-    class_names = _class_names(data, [label for _, _, label in entries])
+    class_names = _class_names(data, [(line, label) for line, _, label in entries])
     labels: dict[str, int] = {}
     splits: dict[str, dict[int, str]] = defaultdict(dict)
     seen: dict[tuple[str, object], Line] = {}
     for line, name, label in entries:
         number = label_number(label, class_names)
         if number is None:
-            what = "label" if label.lstrip("-").isdecimal() else "class"
+            what = "label" if _NUMBER.match(label) else "class"
             raise line.error(
                 f"{what} {label} is none of the {len(class_names)} classes, "
                 f"0 to {len(class_names) - 1}"
@@ -68,19 +76,20 @@ def _relative(line: Line, name: str, data: Path) -> str:
     if path.is_absolute():
         name = Path(os.path.relpath(path, data.absolute())).as_posix()
     try:
-        return check_relative(name)
+        return check_relative(PurePosixPath(name).as_posix())
     except InputError:
         message = f"{path} lies outside {data}; give a folder above it with --data"
         raise line.error(message) from None
 
 
-def _class_names(data: Path, labels: list[str]) -> tuple[str, ...]:
+def _class_names(data: Path, labels: list[tuple[Line, str]]) -> tuple[str, ...]:
     path = data / "classes.txt"
     if path.is_file():
-        return tuple(line.text for line in read_lines(path))
-    if all(label.isdecimal() for label in labels):
-        largest = max(map(int, labels))
-        if largest >= _MOST_CLASSES:
-            raise InputError(f"label must be below {_MOST_CLASSES}, got {largest}")
-        return tuple(str(number) for number in range(largest + 1))
-    return tuple(sorted(set(labels)))
+        return read_class_names(path)
+    if not all(_NUMBER.match(label) for _, label in labels):
+        return tuple(sorted({label for _, label in labels}))
+    for line, label in labels:
+        if not 0 <= int(label) < _MOST_CLASSES:
+            raise line.error(f"label must be 0 to {_MOST_CLASSES - 1}, got {label}")
+    largest = max(int(label) for _, label in labels)
+    return tuple(str(number) for number in range(largest + 1))

@@ -11,6 +11,7 @@ from collections import defaultdict
 from pathlib import Path, PurePosixPath
 
 from preprocess.datasets.files import (
+    assign,
     class_videos,
     existing_folder,
     first_folder,
@@ -35,25 +36,22 @@ def scan_ucf101(data: Path) -> Manifest:
     folder = first_folder(data, ["splits", "ucfTrainTestlist"])
     class_names = _read_classes(folder / "classInd.txt")
     splits = _read_splits(folder, class_names)
-    records = []
+    records: list[Record] = []
     for name, files in videos.items():
         if name not in class_names:
             raise InputError(f"{root / name}: classInd.txt does not name this class")
-        for file in files:
-            records.append(
-                Record(
-                    file.relative_to(data).as_posix(),
-                    class_names.index(name),
-                    splits.get(f"{name}/{file.name}", {}),
-                )
-            )
+        label = class_names.index(name)
+        records.extend(
+            Record(file.relative_to(data).as_posix(), label, splits.get(f"{name}/{file.name}", {}))
+            for file in files
+        )
     return Manifest("ucf101", class_names, tuple(records))
 
 
 def _read_classes(path: Path) -> tuple[str, ...]:
     if not path.is_file():
         raise InputError(f"{path}: no such file; {REMEDY}")
-    names = []
+    names: list[str] = []
     for line in read_lines(path):
         number, _, name = line.text.partition(" ")
         if number != str(len(names) + 1) or not name:
@@ -75,14 +73,17 @@ def _read_splits(folder: Path, class_names: tuple[str, ...]) -> dict[str, dict[i
             continue
         subset, split = place
         for line in read_lines(path):
-            name, label = line.path_and_label() if subset == "train" else (line.text, "")
+            words = line.text.split()
+            name, label = line.path_and_label() if len(words) > 1 else (words[0], "")
             class_name = PurePosixPath(name).parent.name
             if class_name not in known:
                 raise line.error(f"unknown class {class_name!r}; classInd.txt does not name it")
+            if subset == "train" and not label:
+                raise line.error(f"'path label' expected, got {line.text!r}")
             if label and label != str(class_names.index(class_name) + 1):
                 raise line.error(
                     f"class id {class_names.index(class_name) + 1} of {class_name} expected, "
                     f"got {label}"
                 )
-            splits[name][split] = subset
+            assign(splits[name], split, subset, line, name)
     return splits
