@@ -1,0 +1,154 @@
+"""Crops and flips of whole snippet stacks, the same for all snippets of a video.
+
+A stack is uint8 of shape (K, L, H, W, C), as shards give it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from tsn_core.errors import InputError
+
+_SCALES = (1.0, 0.875, 0.75, 0.66)  # {256, 224, 192, 168} of a 256-pixel side
+_MAX_DISTORTION = 1  # width and height are at most so many scales apart
+_TEST_SCALE = 0.875  # 224 of 256
+
+Box = tuple[int, int, int, int]  # top, left, height, width in px
+
+
+def resize_stack(stack: np.ndarray, box: Box, size: int) -> np.ndarray:
+    """Cut a box out of every image of a stack and resize it.
+
+    Args:
+        stack: (K, L, H, W, C) uint8.
+        box: What to cut out.
+        size: Side of the result in px.
+
+    Returns:
+        (K, L, size, size, C) uint8.
+    """
+    import cv2
+
+    top, left, height, width = box
+    cut = stack[:, :, top : top + height, left : left + width]
+    if (height, width) == (size, size):
+        return cut
+    out = np.empty((*stack.shape[:2], size, size, stack.shape[-1]), np.uint8)
+    for k in range(stack.shape[0]):
+        for unit in range(stack.shape[1]):
+            cv2.resize(cut[k, unit], (size, size), dst=out[k, unit])
+    return out
+
+
+def mirror(stack: np.ndarray, mirrored_channels: Sequence[int]) -> np.ndarray:
+    """Return the stack mirrored left to right.
+
+    Args:
+        stack: (..., W, C) uint8.
+        mirrored_channels: Channels whose sign turns as well: the x displacement of flow, whose
+            code v becomes 255 - v.
+    """
+    flipped = stack[..., ::-1, :].copy()
+    for channel in mirrored_channels:
+        flipped[..., channel] = 255 - flipped[..., channel]
+    return flipped
+
+
+def random_box(height: int, width: int, generator: np.random.Generator) -> Box:
+    """Return a random corner crop of random scale and aspect ratio.
+
+    Height and width are drawn from {1, 0.875, 0.75, 0.66} of the shorter side, at most one step
+    apart; the place is one of the four corners or the centre.
+
+    Source: Wang et al., TSN (ECCV 2016), section 3.2, data augmentation.
+    """
+    sides = [round(scale * min(height, width)) for scale in _SCALES]
+    pairs = [
+        (a, b)
+        for i, a in enumerate(sides)
+        for j, b in enumerate(sides)
+        if abs(i - j) <= _MAX_DISTORTION
+    ]
+    crop_height, crop_width = pairs[generator.integers(len(pairs))]
+    places = corners_and_centre(height, width, crop_height, crop_width)
+    top, left = places[generator.integers(len(places))]
+    return top, left, crop_height, crop_width
+
+
+def corners_and_centre(
+    height: int, width: int, crop_height: int, crop_width: int
+) -> list[tuple[int, int]]:
+    """Return (top, left) of the four corner crops and the centre crop."""
+    down, right = height - crop_height, width - crop_width
+    return [(0, 0), (0, right), (down, 0), (down, right), (down // 2, right // 2)]
+
+
+class TrainingAugmentation:
+    """Random corner crop, resized, and mirrored half of the time."""
+
+    def __init__(self, size: int, flip: bool, mirrored_channels: Sequence[int]) -> None:
+        self._size = size
+        self._flip = flip
+        self._mirrored_channels = tuple(mirrored_channels)
+
+    def __call__(self, stack: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Return (K, L, size, size, C) uint8."""
+        box = random_box(stack.shape[2], stack.shape[3], generator)
+        flip = generator.random() < 0.5
+        stack = resize_stack(stack, box, self._size)
+        return mirror(stack, self._mirrored_channels) if flip and self._flip else stack
+
+
+class CentreCrop:
+    """The centre crop of validation: 224 of 256 px, or the same share of another size."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+
+    def __call__(self, stack: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Return (K, L, size, size, C) uint8."""
+        return test_views(stack, 1, self._size, ())[0]
+
+
+Augmentation = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+
+
+def test_views(
+    stack: np.ndarray, num_crops: int, size: int, mirrored_channels: Sequence[int]
+) -> list[np.ndarray]:
+    """Return the crops of a stack that a test averages over.
+
+    Args:
+        stack: (K, L, H, W, C) uint8.
+        num_crops: 1: the centre; 3: squares of the full shorter side at both ends and the middle;
+            10: four corners and the centre, and all five mirrored.
+        size: Side of the result in px.
+        mirrored_channels: See ``mirror``.
+
+    Returns:
+        ``num_crops`` stacks of (K, L, size, size, C) uint8.
+
+    Raises:
+        InputError: There is no such number of crops.
+    """
+    height, width = stack.shape[2:4]
+    short = min(height, width)
+    if num_crops == 3:
+        down, right = height - short, width - short
+        places = [(0, 0), (down // 2, right // 2), (down, right)]
+        return [resize_stack(stack, (*place, short, short), size) for place in places]
+    if num_crops not in (1, 10):
+        raise InputError(f"crops must be 1, 3 or 10, got {num_crops}")
+    side = round(_TEST_SCALE * short)
+    places = corners_and_centre(height, width, side, side)
+    if num_crops == 1:
+        places = places[-1:]
+    views = [resize_stack(stack, (*place, side, side), size) for place in places]
+    if num_crops == 10:
+        views += [mirror(view, mirrored_channels) for view in views]
+    return views
+
+
+test_views.__test__ = False  # type: ignore[attr-defined]  # not a test, whatever pytest thinks

@@ -1,0 +1,92 @@
+"""Fusion of modalities: the weighted sum of their class scores, before softmax."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from train.scores import Scores
+from tsn_core.errors import InputError
+
+# Source: Wang et al., TSN (ECCV 2016), section 4.2: 1 for RGB, 1.5 for flow.
+_WEIGHTS = {"flow": 1.5}
+
+
+def default_weight(name: str) -> float:
+    """Return the usual weight of a modality's scores.
+
+    Examples:
+        >>> default_weight("rgb"), default_weight("flow-tvl1"), default_weight("rgbdiff")
+        (1.0, 1.5, 1.0)
+    """
+    return _WEIGHTS.get(name.partition("-")[0], 1.0)
+
+
+def align(parts: Sequence[Scores]) -> list[Scores]:
+    """Return the scores of the videos that all parts have, in the order of the first part.
+
+    Videos are matched by name, never by position.
+
+    Raises:
+        InputError: The classes or a video's labels differ, or no video is common.
+    """
+    first = parts[0]
+    for part in parts[1:]:
+        if part.class_names.tolist() != first.class_names.tolist():
+            raise InputError(
+                f"{part.name} has other classes than {first.name}: "
+                f"{len(part.class_names)} against {len(first.class_names)}, or other names; "
+                "fuse runs on the same dataset"
+            )
+    places = [{name: place for place, name in enumerate(part.names.tolist())} for part in parts]
+    common = [name for name in first.names.tolist() if all(name in place for place in places)]
+    if not common:
+        raise InputError(
+            f"{', '.join(part.name for part in parts)} have no video in common; "
+            "fuse runs on the same split"
+        )
+    aligned = []
+    for part, place in zip(parts, places):
+        rows = np.array([place[name] for name in common])
+        aligned.append(
+            Scores(
+                name=part.name,
+                names=np.array(common),
+                labels=part.labels[rows],
+                scores=part.scores[rows],
+                video_scores=part.video_scores[rows],
+                class_names=part.class_names,
+            )
+        )
+    for part in aligned[1:]:
+        differs = np.flatnonzero(part.labels != aligned[0].labels)
+        if differs.size:
+            raise InputError(
+                f"{common[differs[0]]}: label {part.labels[differs[0]]} in {part.name}, "
+                f"{aligned[0].labels[differs[0]]} in {first.name}; fuse runs on the same dataset"
+            )
+    return aligned
+
+
+def fuse(parts: Sequence[Scores], weights: Sequence[float] | None) -> Scores:
+    """Return the weighted sum of aligned scores.
+
+    Args:
+        parts: What ``align`` returns.
+        weights: One for each part; None takes the usual ones.
+
+    Returns:
+        Its ``scores`` hold the video scores as a single snippet, since modalities may have been
+        tested with different numbers of them.
+
+    Raises:
+        InputError: There are not as many weights as parts.
+    """
+    chosen = [default_weight(part.name) for part in parts] if weights is None else list(weights)
+    if len(chosen) != len(parts):
+        raise InputError(f"{len(parts)} weights expected, one for each input, got {len(chosen)}")
+    total = sum(weight * part.video_scores for weight, part in zip(chosen, parts))
+    total = np.asarray(total, dtype=np.float32)
+    first = parts[0]
+    return Scores("fusion", first.names, first.labels, total[:, None], total, first.class_names)

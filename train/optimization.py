@@ -1,0 +1,114 @@
+"""TSN's parameter groups, optimisers and learning-rate schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from tsn_core.backbone import first_convolution
+from tsn_core.errors import InputError
+from tsn_core.tsn import TSN
+
+OPTIMIZERS = ("sgd", "adamw")
+# For a first convolution: (weights, biases), by modality; all other layers have (1, 2).
+_FIRST_CONVOLUTION = {"flow": (5.0, 10.0)}
+_OTHERWISE = (1.0, 2.0)
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """How the weights are updated.
+
+    Attributes:
+        optimizer: ``sgd`` or ``adamw``.
+        learning_rate: Of the backbone, before the groups' factors.
+        head_factor: The classifier and the consensus learn so many times faster.
+        momentum: Of SGD.
+        weight_decay: Of weights; biases and BatchNorm have none.
+        decay_epochs: The rate is divided by ten when so many epochs are through.
+        gradient_clip: Largest norm of the gradient; 0 does not clip.
+    """
+
+    optimizer: str
+    learning_rate: float
+    head_factor: float
+    momentum: float
+    weight_decay: float
+    decay_epochs: tuple[int, ...]
+    gradient_clip: float
+
+    def __post_init__(self) -> None:
+        if self.optimizer not in OPTIMIZERS:
+            raise InputError(
+                f"unknown optimizer {self.optimizer!r}; choose from {', '.join(OPTIMIZERS)}"
+            )
+        for name in ("learning_rate", "head_factor"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"{name} must be > 0, got {getattr(self, name)}")
+        for name in ("momentum", "weight_decay", "gradient_clip"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} must be 0 or more, got {getattr(self, name)}")
+
+
+def parameter_groups(model: TSN, settings: OptimizerSettings) -> list[dict[str, Any]]:
+    """Return the trained parameters in groups of equal rate and decay.
+
+    Weights of the first convolution learn at 1x (flow: 5x), its biases at 2x (flow: 10x); other
+    weights at 1x, biases at 2x, BatchNorm at 1x; biases and BatchNorm do not decay. With AdamW,
+    whose step does not depend on the gradient's size, all of the backbone learns at 1x. The head
+    is ``head_factor`` times faster.
+
+    Source: the TSN authors' PyTorch code, ``TSN.get_optim_policies``.
+    """
+    _, first = first_convolution(model.backbone, model.settings.backbone)
+    in_backbone = set(map(id, model.backbone.parameters()))
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for layer in model.modules():
+        for name, parameter in layer.named_parameters(recurse=False):
+            if not parameter.requires_grad:
+                continue
+            is_norm = isinstance(layer, (nn.BatchNorm2d, nn.LayerNorm))
+            is_bias = parameter.ndim == 1 and "bias" in name and not is_norm
+            weight_factor, bias_factor = _OTHERWISE
+            if layer is first:
+                modality = model.settings.modality
+                weight_factor, bias_factor = _FIRST_CONVOLUTION.get(modality, _OTHERWISE)
+            factor = 1.0 if is_norm else bias_factor if is_bias else weight_factor
+            if settings.optimizer == "adamw":
+                factor = 1.0
+            if id(parameter) not in in_backbone:
+                factor *= settings.head_factor
+            decay = 0.0 if is_norm or is_bias else settings.weight_decay
+            groups.setdefault((factor, decay), []).append(parameter)
+    return [
+        {"params": parameters, "factor": factor, "weight_decay": decay}
+        for (factor, decay), parameters in sorted(groups.items(), key=lambda item: item[0])
+    ]
+
+
+def make_optimizer(model: TSN, settings: OptimizerSettings) -> torch.optim.Optimizer:
+    """Return the optimiser over the model's parameter groups."""
+    groups = parameter_groups(model, settings)
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=settings.learning_rate)
+    return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.momentum)
+
+
+def rate_at(epoch: int, learning_rate: float, decay_epochs: Sequence[int]) -> float:
+    """Return the learning rate of a 0-based epoch.
+
+    Examples:
+        >>> [rate_at(epoch, 0.5, (36, 72)) for epoch in (0, 35, 36)]
+        [0.5, 0.5, 0.05]
+    """
+    return learning_rate * 0.1 ** sum(epoch >= decay for decay in decay_epochs)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Give every group its share of the learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["factor"]

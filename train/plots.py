@@ -1,0 +1,91 @@
+"""Pictures of a run: curves and confusion matrix."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tsn_core.atomic import atomic_path
+
+_LABELLED_CLASSES = 40  # with more, their names could not be read
+_NUMBERED_CLASSES = 15  # with more, neither could the counts in the cells
+
+
+def _figure(width: float, height: float) -> tuple[Any, Any]:
+    """Return a figure that needs no display, and its canvas is the file's alone."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots
+
+
+def _save(figure: Any, path: str | os.PathLike[str]) -> None:
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)
+
+
+def plot_curves(rows: Sequence[dict[str, Any]], path: Path, title: str) -> None:
+    """Draw loss and accuracy over the epochs.
+
+    Args:
+        rows: Of ``metrics.csv``, in order.
+        path: PNG to write.
+        title: Above the picture.
+    """
+    figure, subplots = _figure(10, 4.2)
+    losses, accuracies = subplots(1, 2)
+    epochs = [row["epoch"] for row in rows]
+    marker = "o" if len(rows) < 20 else None
+    for axes, what, factor in ((losses, "loss", 1), (accuracies, "top1", 100)):
+        for subset, style in (("train", "-"), ("val", "--")):
+            values = [row[f"{subset}_{what}"] * factor for row in rows]
+            axes.plot(epochs, values, style, marker=marker, markersize=3, label=subset)
+        axes.set_xlabel("epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    losses.set_ylabel("loss")
+    losses.set_ylim(bottom=0)
+    accuracies.set_ylabel("top-1 accuracy, %")
+    accuracies.set_ylim(0, 102)
+    figure.suptitle(title)
+    _save(figure, path)
+
+
+def plot_confusion(
+    confusion: np.ndarray, class_names: Sequence[str], path: Path, title: str
+) -> None:
+    """Draw a confusion matrix, each row as shares of its class.
+
+    Args:
+        confusion: Counts (C, C), rows are true classes.
+        class_names: By class id.
+        path: PNG to write.
+        title: Above the picture.
+    """
+    number = len(class_names)
+    side = min(4 + 0.25 * number, 16)
+    figure, subplots = _figure(side + 1, side)
+    axes = subplots()
+    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
+    if number <= _LABELLED_CLASSES:
+        axes.set_xticks(range(number), class_names, rotation=90 if number > 6 else 30, ha="right")
+        axes.set_yticks(range(number), class_names)
+    if number <= _NUMBERED_CLASSES:
+        for row, column in np.argwhere(confusion > 0):
+            color = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(
+                column, row, str(confusion[row, column]), ha="center", va="center", color=color
+            )
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    axes.set_title(title)
+    _save(figure, path)

@@ -1,0 +1,151 @@
+"""The folder of one training run: settings, metrics, checkpoints."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tsn_core.atomic import atomic_path, write_text
+from tsn_core.errors import CheckpointError, SettingsError
+from tsn_core.tsn import TSN, ModelSettings
+
+_FORMAT, _VERSION = "tsn-checkpoint", 1
+METRIC_COLUMNS = (
+    "epoch",
+    "learning_rate",
+    "train_loss",
+    "train_top1",
+    "val_loss",
+    "val_top1",
+    "duration_seconds",
+    "waiting_seconds",
+)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Names of the files in a run's folder, and how they are read and written."""
+
+    path: Path
+
+    @property
+    def curves(self) -> Path:
+        """Loss and accuracy over the epochs."""
+        return self.path / "curves.png"
+
+    def checkpoint(self, name: str) -> Path:
+        """Path of ``last.pt`` or ``best.pt``."""
+        return self.path / f"{name}.pt"
+
+    def claim(self, config: dict[str, Any]) -> None:
+        """Write ``config.json``, unless the folder holds a run with other settings.
+
+        Raises:
+            SettingsError: It does.
+        """
+        path = self.path / "config.json"
+        config = json.loads(json.dumps(config))
+        if path.exists():
+            had = _flat(self.read_config())
+            wanted = _flat(config)
+            for name in sorted(set(had) | set(wanted)):
+                if had.get(name) != wanted.get(name):
+                    raise SettingsError(
+                        f"{self.path}: holds a run with {name}={had.get(name)}, this one has "
+                        f"{name}={wanted.get(name)}; choose another --out or delete the folder"
+                    )
+        write_text(path, json.dumps(config, indent=1) + "\n")
+
+    def read_config(self) -> dict[str, Any]:
+        """Return ``config.json``.
+
+        Raises:
+            CheckpointError: The folder is not that of a run.
+        """
+        path = self.path / "config.json"
+        try:
+            config = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            config = None
+        if not isinstance(config, dict):
+            raise CheckpointError(
+                f"{path}: no settings of a run there; give the folder that tsn-train fit made"
+            )
+        return config
+
+    def write_metrics(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Write ``metrics.csv``, one row for each epoch."""
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, METRIC_COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(self.path / "metrics.csv", text.getvalue())
+
+
+def _flat(config: dict[str, Any]) -> dict[str, Any]:
+    flat = {}
+    for name, value in config.items():
+        if isinstance(value, dict):
+            flat.update(_flat(value))
+        else:
+            flat[name] = value
+    return flat
+
+
+def save_checkpoint(
+    path: Path, model: TSN, class_names: Sequence[str], progress: dict[str, Any]
+) -> None:
+    """Write a checkpoint atomically: the architecture, the classes, the weights and more.
+
+    Args:
+        path: File to write.
+        model: Whose weights are saved.
+        class_names: By class id.
+        progress: Anything else, of plain values and tensors.
+
+    Raises:
+        OutputError: It cannot be written; one that was there stays whole.
+    """
+    content = {
+        "format": _FORMAT,
+        "version": _VERSION,
+        "settings": model.settings.to_dict(),
+        "class_names": list(class_names),
+        "model": model.state_dict(),
+        "progress": progress,
+    }
+    with atomic_path(path) as temporary:
+        torch.save(content, temporary)
+
+
+def load_checkpoint(path: Path) -> tuple[TSN, list[str], dict[str, Any]]:
+    """Return the model, the class names and the rest of a checkpoint; nothing is executed.
+
+    Raises:
+        CheckpointError: There is none, it is damaged, or of another format.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint; train with tsn-train fit first")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise CheckpointError(f"{path}: damaged: {reason}; train again") from None
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        raise CheckpointError(f"{path}: a checkpoint of tsn-train expected, got something else")
+    if content["version"] != _VERSION:
+        raise CheckpointError(
+            f"{path}: format version {_VERSION} expected, got {content['version']}; "
+            "train again, or update this package"
+        )
+    model = TSN(ModelSettings(**content["settings"]))
+    model.load_state_dict(content["model"])
+    return model, content["class_names"], content["progress"]

@@ -1,0 +1,83 @@
+"""Class scores of tested videos, as plain arrays in an ``.npz`` file."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tsn_core.atomic import atomic_path
+from tsn_core.errors import InputError
+
+SCORES_NAME = "scores.npz"
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores before softmax of V videos.
+
+    Attributes:
+        name: What they come from: a modality, or the fusion of some.
+        names: Of the videos, unique, (V,).
+        labels: Class ids, (V,) int64.
+        scores: Of every snippet, mean over its crops, (V, S, C) float32.
+        video_scores: The consensus, mean over the crops, (V, C) float32.
+        class_names: By class id, (C,).
+    """
+
+    name: str
+    names: np.ndarray
+    labels: np.ndarray
+    scores: np.ndarray
+    video_scores: np.ndarray
+    class_names: np.ndarray
+
+
+def write_scores(scores: Scores, path: Path) -> None:
+    """Write the file atomically; ``numpy.load`` reads it without pickle."""
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez(
+            file,
+            name=np.array(scores.name),
+            names=scores.names.astype(np.str_),
+            labels=scores.labels.astype(np.int64),
+            scores=scores.scores.astype(np.float32),
+            video_scores=scores.video_scores.astype(np.float32),
+            class_names=scores.class_names.astype(np.str_),
+        )
+
+
+def read_scores(path: Path) -> Scores:
+    """Read scores from a file, or from the folder of an evaluated run.
+
+    Raises:
+        InputError: There is no such file, or it holds something else.
+    """
+    file = path / SCORES_NAME if path.is_dir() else path
+    if not file.is_file():
+        raise InputError(f"{file}: no scores there; run tsn-train evaluate on the run first")
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            scores = Scores(
+                name=str(arrays["name"]),
+                names=arrays["names"],
+                labels=arrays["labels"],
+                scores=arrays["scores"],
+                video_scores=arrays["video_scores"],
+                class_names=arrays["class_names"],
+            )
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{file}: not a scores file: {error}; evaluate the run again") from None
+    videos, classes = len(scores.names), len(scores.class_names)
+    if (
+        scores.labels.shape != (videos,)
+        or scores.video_scores.shape != (videos, classes)
+        or scores.scores.ndim != 3
+        or scores.scores.shape[::2] != (videos, classes)
+    ):
+        raise InputError(
+            f"{file}: not a scores file: its shapes do not fit; evaluate the run again"
+        )
+    return scores

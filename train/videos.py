@@ -1,0 +1,178 @@
+"""Videos of a subset as a torch dataset, and the loader that streams them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from train.augmentation import Augmentation
+from tsn_core.errors import InputError
+from tsn_core.manifest import Manifest, read_manifest
+from tsn_core.modality import modality_folder
+from tsn_core.sampling import center_offsets, random_offsets
+from tsn_core.shard_set import ShardSet
+
+MANIFEST_NAME = "manifest.jsonl"
+
+
+def open_modality(shards: Path, modality: str, flow: str | None) -> tuple[ShardSet, Manifest]:
+    """Open one modality of a dataset's shards, and its manifest.
+
+    Args:
+        shards: Folder of the dataset's shards, the one with ``manifest.jsonl``.
+        modality: Name of the modality.
+        flow: Flow algorithm; None takes the only one that is there.
+
+    Raises:
+        InputError: The folder or the modality is not there.
+        ShardError: The shards are damaged.
+    """
+    manifest = read_manifest(shards / MANIFEST_NAME)
+    there = sorted(file.parent.name for file in shards.glob("*/index.json"))
+    if modality == "flow" and flow is None:
+        flows = [name for name in there if name.startswith("flow-")]
+        if len(flows) > 1:
+            raise InputError(f"{shards}: has {', '.join(flows)}; choose one with --flow")
+        folder = flows[0] if flows else "flow-*"
+    else:
+        folder = modality_folder(modality, flow if modality == "flow" else None)
+    if folder not in there:
+        raise InputError(
+            f"{shards}: no {folder} shards, only {', '.join(there) or 'nothing'}; extract them "
+            "with tsn-preprocess extract, or choose another --modality"
+        )
+    return ShardSet(shards / folder), manifest
+
+
+def subset_numbers(
+    shards: ShardSet, manifest: Manifest, split: int, subset: str
+) -> tuple[list[int], list[str]]:
+    """Return where the videos of a subset lie, and the names of those that have no snippets.
+
+    Returns:
+        Numbers of the videos in the shards, in the manifest's order; names of videos that belong
+        to the subset but could not be extracted.
+
+    Raises:
+        InputError: The split does not exist.
+    """
+    names = manifest.subset_names(split, subset)
+    present = [shards.number(name) for name in names if name in shards]
+    return present, [name for name in names if name not in shards]
+
+
+def to_channels(stack: np.ndarray) -> torch.Tensor:
+    """Return a stack (K, L, H, W, C) as the network's input (K, L * C, H, W), both uint8."""
+    k, length, height, width, channels = stack.shape
+    moved = stack.transpose(0, 1, 4, 2, 3)  # (K, L, C, H, W)
+    return torch.from_numpy(moved.reshape(k, length * channels, height, width))
+
+
+class SnippetDataset(Dataset):
+    """K snippets of each video, chosen and cropped at random or in the middle.
+
+    Items are asked for as (epoch, place): all randomness follows from these two and the seed, so
+    that it does not depend on how many workers load, nor on how they were started.
+    """
+
+    def __init__(
+        self,
+        shards: ShardSet,
+        videos: Sequence[int],
+        *,
+        num_segments: int,
+        augmentation: Augmentation,
+        training: bool,
+        seed: int,
+    ) -> None:
+        self._shards = shards
+        self._videos = list(videos)
+        self._num_segments = num_segments
+        self._augmentation = augmentation
+        self._training = training
+        self._seed = seed
+
+    def __len__(self) -> int:
+        return len(self._videos)
+
+    def name(self, place: int) -> str:
+        """Return the name of a video."""
+        return self._shards.names[self._videos[place]]
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, int, int]:
+        """Return (snippets (K, L * C, H, W) uint8, label, place)."""
+        epoch, place = key
+        video = self._videos[place]
+        generator = np.random.default_rng((self._seed, epoch, place))
+        length = self._shards.modality.snippet_length
+        # Of S stored snippets, so that on dense shards this is the formula on the video itself.
+        timeline = int(self._shards.num_snippets[video]) + length - 1
+        if self._training:
+            chosen = random_offsets(timeline, self._num_segments, length, generator)
+        else:
+            chosen = center_offsets(timeline, self._num_segments, length)
+        stack = self._augmentation(self._shards.read(video, chosen), generator)
+        return to_channels(stack), int(self._shards.labels[video]), place
+
+
+class EpochSampler(Sampler):
+    """Yields (epoch, place) for every place, shuffled by seed and epoch or in order."""
+
+    def __init__(self, length: int, *, shuffle: bool, seed: int) -> None:
+        self._length = length
+        self._shuffle = shuffle
+        self._seed = seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        places = np.arange(self._length)
+        if self._shuffle:
+            np.random.default_rng((self._seed, self.epoch)).shuffle(places)
+        return iter([(self.epoch, int(place)) for place in places])
+
+
+def make_loader(
+    dataset: SnippetDataset,
+    *,
+    batch_size: int,
+    shuffle: bool,
+    seed: int,
+    num_workers: int,
+    worker_start: str | None = None,
+) -> tuple[DataLoader, EpochSampler]:
+    """Return a loader over a dataset and the sampler that must be told the epoch.
+
+    Args:
+        dataset: What to load.
+        batch_size: Videos per batch.
+        shuffle: Whether the order is random.
+        seed: Of the order.
+        num_workers: Worker processes; 0 loads in this one.
+        worker_start: ``fork``, ``spawn``, ``forkserver``, or None for the platform's usual way.
+    """
+    sampler = EpochSampler(len(dataset), shuffle=shuffle, seed=seed)
+    loader: DataLoader = DataLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,
+        multiprocessing_context=worker_start if num_workers else None,
+        pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_one_thread,
+    )
+    return loader, sampler
+
+
+def _one_thread(_: int) -> None:
+    import cv2
+
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)

@@ -1,0 +1,154 @@
+"""Segmental consensus: from the snippets of a video to its class scores.
+
+Every consensus is a module called with the snippets' class scores (N, K, C) and pooled features
+(N, K, F), returning the video's scores (N, C). K at test time may differ from K in training.
+
+Source: Wang et al., TSN (ECCV 2016) and its journal version (TPAMI 2018), section 3.3; ``gru`` is
+the head of the student project that this package grew from.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from tsn_core.errors import InputError
+
+CONSENSUS = ("avg", "max", "topk", "weighted", "attention", "gru")
+
+
+def make_consensus(
+    name: str,
+    *,
+    num_segments: int,
+    num_features: int,
+    num_classes: int,
+    top: int,
+    dropout: float,
+) -> Consensus:
+    """Return the consensus of that name.
+
+    Args:
+        name: One of ``CONSENSUS``.
+        num_segments: K in training.
+        num_features: F.
+        num_classes: C.
+        top: How many snippets ``topk`` averages, q.
+        dropout: Between the dense layers of ``gru``.
+
+    Raises:
+        InputError: There is none of that name, or q is out of range.
+    """
+    if name == "avg":
+        return Average()
+    if name == "max":
+        return Maximum()
+    if name == "topk":
+        if not 1 <= top <= num_segments:
+            raise InputError(f"topk must average 1 to num_segments={num_segments}, got {top}")
+        return TopK(top, num_segments)
+    if name == "weighted":
+        return Weighted(num_segments)
+    if name == "attention":
+        return Attention(num_features)
+    if name == "gru":
+        return Recurrent(num_features, num_classes, dropout)
+    raise InputError(f"unknown consensus {name!r}; choose from {', '.join(CONSENSUS)}")
+
+
+class Consensus(nn.Module):
+    """What all of them share: whether they look at the snippets' own scores."""
+
+    uses_scores = True
+
+
+class Average(Consensus):
+    """Mean over the snippets."""
+
+    def forward(self, scores: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        """Return (N, C)."""
+        return scores.mean(dim=1)
+
+
+class Maximum(Consensus):
+    """For each class, the largest score of any snippet."""
+
+    def forward(self, scores: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        """Return (N, C)."""
+        return scores.amax(dim=1)
+
+
+class TopK(Consensus):
+    """For each class, the mean of its q largest scores.
+
+    With another number of snippets than in training the same share of them is averaged.
+    """
+
+    def __init__(self, top: int, num_segments: int) -> None:
+        super().__init__()
+        self.share = top / num_segments
+
+    def forward(self, scores: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        """Return (N, C)."""
+        top = max(round(self.share * scores.shape[1]), 1)
+        return scores.topk(top, dim=1).values.mean(dim=1)
+
+
+class Weighted(Consensus):
+    """Sum of the snippets' scores with learned weights, shared by all classes, 1/K at first.
+
+    With another number of snippets than in training, every snippet takes the weight of the segment
+    that it lies in, scaled so that a constant score keeps its consensus.
+    """
+
+    def __init__(self, num_segments: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((num_segments,), 1 / num_segments))
+
+    def forward(self, scores: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        """Return (N, C)."""
+        trained, present = len(self.weight), scores.shape[1]
+        weight: torch.Tensor = self.weight
+        if present != trained:
+            weight = functional.adaptive_avg_pool1d(weight[None, None], present)[0, 0]
+            weight = weight * (trained / present)
+        return torch.einsum("k,nkc->nc", weight, scores)
+
+
+class Attention(Consensus):
+    """Sum of the snippets' scores, weighted by a softmax over w·R with learned w, 0 at first."""
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(num_features))
+
+    def forward(self, scores: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        """Return (N, C)."""
+        attention = (features @ self.weight).softmax(dim=1)  # (N, K)
+        return torch.einsum("nk,nkc->nc", attention, scores)
+
+
+class Recurrent(Consensus):
+    """GRU(64) over the pooled features in time, then dense 1024-512-128-64-C with dropout.
+
+    It scores the video from the features alone; the snippets' own scores are not used.
+    """
+
+    uses_scores = False
+
+    def __init__(self, num_features: int, num_classes: int, dropout: float) -> None:
+        super().__init__()
+        self.gru = nn.GRU(num_features, 64, batch_first=True)
+        sizes = (64, 1024, 512, 128, 64)
+        layers: list[nn.Module] = []
+        for inputs, outputs in pairwise(sizes):
+            layers += [nn.Linear(inputs, outputs), nn.ReLU(), nn.Dropout(dropout)]
+        self.dense = nn.Sequential(*layers[:-1], nn.Linear(sizes[-1], num_classes))
+
+    def forward(self, scores: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        """Return (N, C)."""
+        _, state = self.gru(features)  # (1, N, 64)
+        return self.dense(state[0])

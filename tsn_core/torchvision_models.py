@@ -1,0 +1,95 @@
+"""torchvision's classification models, also where its compiled extension cannot be loaded.
+
+torchvision's wheels are compiled for one build of torch. Beside another one (a CPU build of torch
+with the CUDA build of torchvision, say) ``import torchvision`` stops with ``operator
+torchvision::nms does not exist``, though its models need none of the compiled operators. Declaring
+their schemas first is enough. Everything here imports torchvision through this module.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import sys
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from tsn_core.errors import InputError, MissingDependencyError
+
+_SCHEMAS = (
+    "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+    "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+)
+
+
+@functools.cache
+def load_torchvision() -> ModuleType:
+    """Import torchvision and return it.
+
+    Raises:
+        MissingDependencyError: It is not installed, or does not fit this torch at all.
+    """
+    try:
+        return importlib.import_module("torchvision")
+    except ModuleNotFoundError:
+        raise MissingDependencyError(
+            "torchvision is not installed; run: pip install torchvision"
+        ) from None
+    except (RuntimeError, OSError) as error:
+        if "torchvision::" not in str(error):
+            raise
+    for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+        del sys.modules[name]  # half imported
+    library = torch.library.Library("torchvision", "DEF")
+    for schema in _SCHEMAS:
+        library.define(schema)
+    try:
+        module = importlib.import_module("torchvision")
+    except (RuntimeError, OSError) as error:
+        raise MissingDependencyError(
+            f"torchvision does not fit torch {torch.__version__}: {error}; reinstall the pair"
+        ) from None
+    module._tsn_schemas = library  # type: ignore[attr-defined]  # they live as long as it does
+    return module
+
+
+def model_names() -> list[str]:
+    """Return the names of torchvision's classification models."""
+    models = load_torchvision().models
+    return models.list_models(module=models)
+
+
+def make_model(name: str) -> torch.nn.Module:
+    """Return a randomly initialised classification model.
+
+    Raises:
+        InputError: torchvision has none of that name.
+    """
+    if name not in model_names():
+        raise InputError(
+            f"unknown backbone {name!r}; any of torchvision's classification models, such as "
+            "resnet18, resnet50, mobilenet_v2, googlenet"
+        )
+    options: dict[str, Any] = {}
+    if name in ("googlenet", "inception_v3"):  # without their auxiliary heads
+        options = {"aux_logits": False, "init_weights": True}
+    return load_torchvision().models.get_model(name, weights=None, **options)
+
+
+def imagenet_weights(name: str) -> dict[str, torch.Tensor]:
+    """Return torchvision's ImageNet weights of a model, downloaded unless cached.
+
+    Raises:
+        InputError: They cannot be downloaded, or there are none.
+    """
+    models = load_torchvision().models
+    try:
+        weights = models.get_model_weights(name).DEFAULT
+        return weights.get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError, AttributeError) as error:
+        raise InputError(
+            f"ImageNet weights of {name} could not be downloaded ({error}); download them "
+            "elsewhere and give the file with --weights PATH, or use --weights none"
+        ) from None

@@ -1,0 +1,149 @@
+"""The Temporal Segment Network: one ConvNet shared by all snippets, and a consensus."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from tsn_core.backbone import make_backbone
+from tsn_core.consensus import make_consensus
+from tsn_core.errors import InputError
+from tsn_core.modality import get_modality
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """Everything that the architecture depends on; travels in the checkpoint.
+
+    Attributes:
+        modality: Name of the modality, which fixes normalisation and channels.
+        snippet_length: Units of one snippet, L.
+        backbone: Name of a torchvision classification model.
+        consensus: One of ``tsn_core.consensus.CONSENSUS``.
+        num_segments: Snippets per video in training, K.
+        num_classes: C.
+        dropout: After the global pooling.
+        top: Snippets that the ``topk`` consensus averages, q.
+        partial_bn: Whether all BatchNorm layers but the first are frozen.
+    """
+
+    modality: str
+    snippet_length: int
+    backbone: str
+    consensus: str
+    num_segments: int
+    num_classes: int
+    dropout: float
+    top: int
+    partial_bn: bool
+
+    def __post_init__(self) -> None:
+        if self.num_segments < 1:
+            raise InputError(f"num_segments must be > 0, got {self.num_segments}")
+        if self.num_classes < 2:
+            raise InputError(f"at least 2 classes are needed, got {self.num_classes}")
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"dropout must be 0 or more and below 1, got {self.dropout}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields by name."""
+        return asdict(self)
+
+
+class TSN(nn.Module):
+    """Scores videos of K snippets.
+
+    Attributes:
+        settings: What the architecture was made from.
+        backbone: Snippets to pooled features.
+        classifier: Features to class scores; None where the consensus needs no snippet's scores.
+        consensus: Scores and features of all snippets to the video's scores.
+    """
+
+    def __init__(self, settings: ModelSettings, weights: str = "none") -> None:
+        """Make the network.
+
+        Args:
+            settings: The architecture.
+            weights: Of the backbone: ``none``, ``imagenet`` or a path.
+
+        Raises:
+            InputError: A setting is out of range, or the weights cannot be had.
+            CheckpointError: The weights do not fit.
+        """
+        super().__init__()
+        self.settings = settings
+        kind = get_modality(settings.modality)
+        channels = settings.snippet_length * kind.unit_channels
+        self.backbone, num_features = make_backbone(settings.backbone, channels, weights)
+        self.dropout = nn.Dropout(settings.dropout)
+        self.consensus = make_consensus(
+            settings.consensus,
+            num_segments=settings.num_segments,
+            num_features=num_features,
+            num_classes=settings.num_classes,
+            top=settings.top,
+            dropout=settings.dropout,
+        )
+        self.classifier: nn.Linear | None = None
+        if self.consensus.uses_scores:
+            self.classifier = nn.Linear(num_features, settings.num_classes)
+            nn.init.normal_(self.classifier.weight, std=0.001)
+            nn.init.zeros_(self.classifier.bias)
+        mean = torch.tensor(kind.mean * settings.snippet_length)
+        std = torch.tensor(kind.std * settings.snippet_length)
+        self.mean: torch.Tensor
+        self.std: torch.Tensor
+        self.register_buffer("mean", mean.view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", std.view(-1, 1, 1), persistent=False)
+        if settings.partial_bn:
+            self._frozen = _batch_norms(self.backbone)[1:]
+            for layer in self._frozen:
+                for parameter in layer.parameters():
+                    parameter.requires_grad_(False)
+        else:
+            self._frozen = []
+
+    def train(self, mode: bool = True) -> TSN:
+        """Switch between training and testing; frozen BatchNorm layers stay in testing."""
+        super().train(mode)
+        for layer in self._frozen:
+            layer.eval()
+        return self
+
+    def forward(self, snippets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Score videos.
+
+        Args:
+            snippets: uint8, shape (N, K, L * C, H, W), as the shards hold them.
+
+        Returns:
+            Scores of the videos (N, num_classes), and of their snippets (N, K, num_classes), both
+            before softmax.
+        """
+        n, k = snippets.shape[:2]
+        features = self.features(snippets.flatten(0, 1))  # (N * K, F)
+        return self.score(features.view(n, k, -1))
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the pooled features (B, F) of snippets, uint8, shape (B, L * C, H, W)."""
+        return self.backbone((images.to(self.mean.dtype) - self.mean) / self.std)
+
+    def score(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what ``forward`` does, from features (N, K, F).
+
+        Where the consensus scores the video as a whole, every snippet gets the video's scores.
+        """
+        features = self.dropout(features)
+        if self.classifier is None:
+            video = self.consensus(features, features)
+            return video, video[:, None].expand(-1, features.shape[1], -1)
+        scores = self.classifier(features)  # (N, K, C)
+        return self.consensus(scores, features), scores
+
+
+def _batch_norms(model: nn.Module) -> list[nn.Module]:
+    return [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
