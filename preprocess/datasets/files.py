@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -126,6 +127,10 @@ def assign(splits: dict[int, str], split: int, subset: str, line: Line, name: st
         raise line.error(f"{name} is for {splits[split]} in split {split} already")
 
 
+def _hash(name: str) -> bytes:
+    return hashlib.sha256(os.fsencode(name)).digest()
+
+
 _SPLIT_FILE = re.compile(r"^(train|val|test)(?:[_-]?(?:split|list)?[_-]?0*(\d+))?$", re.IGNORECASE)
 
 
@@ -156,7 +161,7 @@ def automatic_splits(videos: Iterable[tuple[str, int]]) -> dict[str, dict[int, s
         classes[label].append(name)
     splits = {}
     for names in classes.values():
-        ranked = sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
+        ranked = sorted(names, key=_hash)
         num_test = max(len(ranked) // _AUTOMATIC_TEST_FRACTION, min(len(ranked) - 1, 1))
         for place, name in enumerate(ranked):
             splits[name] = {1: "test" if place < num_test else "train"}
