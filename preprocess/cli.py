@@ -132,7 +132,16 @@ def extract(
         snippets = 25
     plan = SnippetPlan(snippets=snippets, dense=dense, fps=fps)
     modalities = [
-        _stored(name, flow, bound, size, short_side, snippet_length, codec, quality)
+        stored_modality(
+            name,
+            flow=flow,
+            bound=bound,
+            size=size,
+            short_side=short_side,
+            snippet_length=snippet_length,
+            codec=codec,
+            quality=quality,
+        )
         for name in dict.fromkeys(names)
     ]
     manifest = scan_dataset(dataset, data, lists)
@@ -168,8 +177,9 @@ def extract(
             sys.exit(1)
 
 
-def _stored(
+def stored_modality(
     name: str,
+    *,
     flow: str,
     bound: float,
     size: tuple[int, int],
@@ -249,11 +259,28 @@ def _count(number: int, noun: str) -> str:
 @click.option("--frames", type=int, default=32, help="Length of the shortest video.")
 @click.option("--size", type=Size(), default="160x120", help="Of the frames.")
 @click.option("--seed", type=int, default=0)
-def synth(out: Path, videos_per_class: int, frames: int, size: tuple[int, int], seed: int) -> None:
-    """Make the synthetic dataset: videos in which only the motion tells the class."""
+@click.option("--jobs", type=int, help="Worker processes.  [default: one for each core]")
+def synth(
+    out: Path,
+    videos_per_class: int,
+    frames: int,
+    size: tuple[int, int],
+    seed: int,
+    jobs: int | None,
+) -> None:
+    """Make the synthetic dataset: videos in which only the motion tells the class.
+
+    Example: tsn-preprocess synth --out data/synthetic
+    """
+    from preprocess.executor import default_workers
     from preprocess.synth import CLASSES, synthesize
 
     number = synthesize(
-        out, videos_per_class=videos_per_class, num_frames=frames, size=size, seed=seed
+        out,
+        videos_per_class=videos_per_class,
+        num_frames=frames,
+        size=size,
+        seed=seed,
+        num_workers=default_workers() if jobs is None else jobs,
     )
     click.echo(f"{out}: {number} videos, {len(CLASSES)} classes: {', '.join(sorted(CLASSES))}")

@@ -16,13 +16,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from preprocess.executor import run_jobs
 from tsn_core.atomic import atomic_path, write_text
 from tsn_core.errors import InputError, OutputError
 
-# Drift in px per px of speed (x, y), turn in radians per px of speed at the rim; y points down.
+# Drift (x, y) of a shape and movement of its rim, as multiples of the speed; y points down.
 CLASSES: dict[str, tuple[float, float, float]] = {
-    "clockwise": (0, 0, 1),
-    "counterclockwise": (0, 0, -1),
+    "clockwise": (0, 0, 1.8),
+    "counterclockwise": (0, 0, -1.8),
     "down": (0, 1, 0),
     "left": (-1, 0, 0),
     "right": (1, 0, 0),
@@ -51,6 +52,7 @@ def synthesize(
     num_frames: int = 32,
     size: tuple[int, int] = (120, 160),
     seed: int = 0,
+    num_workers: int = 1,
 ) -> int:
     """Write the dataset in the ``folder`` layout, with train and test lists of one split.
 
@@ -59,7 +61,8 @@ def synthesize(
         videos_per_class: How many for each of the six classes; every fourth is for testing.
         num_frames: Length of the shortest video; others are up to half longer.
         size: (height, width) of the frames in px, both even.
-        seed: The same seed gives the same pixels.
+        seed: The same seed gives the same pixels, for any number of workers.
+        num_workers: Processes that make videos side by side.
 
     Returns:
         Number of videos written.
@@ -75,18 +78,38 @@ def synthesize(
     if min(size) < 32 or size[0] % 2 or size[1] % 2:
         raise InputError(f"size must be even and at least 32x32, got {size[1]}x{size[0]}")
     lists: dict[str, list[str]] = {"train": [], "test": []}
+    clips = []
     for label, name in enumerate(sorted(CLASSES)):
         for number in range(videos_per_class):
-            generator = np.random.default_rng((seed, label, number))
-            length = int(generator.integers(num_frames, num_frames * 3 // 2 + 1))
             relative = f"{name}/{name}_{number:04d}.avi"
-            frames = render(name, length, size, generator)
-            write_video(out / "videos" / relative, frames, size, _FPS)
+            clips.append(
+                _Clip(out / "videos" / relative, name, num_frames, size, (seed, label, number))
+            )
             subset = "test" if number % _TEST_FRACTION == _TEST_FRACTION - 1 else "train"
             lists[subset].append(f"{relative} {name}\n")
+    for _ in run_jobs(_make_clip, clips, num_workers):
+        pass
     for subset, lines in lists.items():
         write_text(out / "splits" / f"{subset}_split_1.txt", "".join(lines))
-    return len(CLASSES) * videos_per_class
+    return len(clips)
+
+
+@dataclass(frozen=True)
+class _Clip:
+    """One video to make: where, what, how long at least, how large, and from which seed."""
+
+    path: Path
+    class_name: str
+    num_frames: int
+    size: tuple[int, int]
+    seed: tuple[int, int, int]
+
+
+def _make_clip(clip: _Clip) -> None:
+    cv2.setNumThreads(1)
+    generator = np.random.default_rng(clip.seed)
+    length = int(generator.integers(clip.num_frames, clip.num_frames * 3 // 2 + 1))
+    write_video(clip.path, render(clip.class_name, length, clip.size, generator), clip.size, _FPS)
 
 
 def render(
@@ -127,7 +150,7 @@ def _texture(size: tuple[int, int], cells: int, generator: np.random.Generator) 
 
 
 def _shape(size: tuple[int, int], generator: np.random.Generator) -> _Shape:
-    radius = generator.uniform(0.16, 0.28) * min(size)
+    radius = generator.uniform(0.2, 0.36) * min(size)
     side = int(2 * radius)
     mask = np.zeros((side, side), np.float32)
     corners = int(generator.integers(3, 9))
@@ -152,25 +175,26 @@ def _draw(canvas: np.ndarray, shape: _Shape, x: float, y: float, angle: float) -
     """Blend the shape into the canvas, centred at (x, y), coming in where it leaves."""
     height, width = canvas.shape[:2]
     middle = (shape.mask.shape[0] - 1) / 2
+    reach = int(middle * 1.5) + 1  # more than half the diagonal of the texture
     cosine, sine = np.cos(angle), np.sin(angle)
     for shift_x in (-width, 0, width):
         for shift_y in (-height, 0, height):
             to_x, to_y = x + shift_x, y + shift_y
-            if not (-middle * 1.5 < to_x < width + middle * 1.5):
-                continue
-            if not (-middle * 1.5 < to_y < height + middle * 1.5):
+            left, right = max(int(to_x) - reach, 0), min(int(to_x) + reach + 1, width)
+            top, bottom = max(int(to_y) - reach, 0), min(int(to_y) + reach + 1, height)
+            if left >= right or top >= bottom:
                 continue
             place = np.array(
                 [
-                    [cosine, -sine, to_x - cosine * middle + sine * middle],
-                    [sine, cosine, to_y - sine * middle - cosine * middle],
+                    [cosine, -sine, to_x - left - cosine * middle + sine * middle],
+                    [sine, cosine, to_y - top - sine * middle - cosine * middle],
                 ]
             )
-            mask = cv2.warpAffine(shape.mask, place, (width, height))[..., None]
-            texture = cv2.warpAffine(
-                shape.texture, place, (width, height), borderMode=cv2.BORDER_REPLICATE
-            )
-            canvas += mask * (texture - canvas)
+            size = (right - left, bottom - top)
+            mask = cv2.warpAffine(shape.mask, place, size)[..., None]
+            texture = cv2.warpAffine(shape.texture, place, size, borderMode=cv2.BORDER_REPLICATE)
+            part = canvas[top:bottom, left:right]
+            part += mask * (texture - part)
 
 
 def write_video(

@@ -1,0 +1,100 @@
+# make help shows what there is. Variables are set on the command line:
+#   make extract DATASET=hmdb51 JOBS=8
+#   make train MODALITY=flow ARGS="--epochs 251 --lr 0.005"
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+PYTHON     ?= python3
+DATASET    ?= hmdb51
+DATA       ?= data/$(DATASET)
+NAME        = $(if $(filter folder list,$(DATASET)),$(notdir $(abspath $(DATA))),$(DATASET))
+SHARDS     ?= shards
+RUNS       ?= runs/$(NAME)
+MODALITIES ?= rgb flow rgbdiff
+MODALITY   ?= rgb
+FLOW       ?= tvl1
+SPLIT      ?= 1
+JOBS       ?=
+BACKBONE   ?= resnet18
+WEIGHTS    ?= imagenet
+ARGS       ?=
+
+BIN      := .venv/bin
+STAMP    := .venv/.installed
+RUN      := $(RUNS)/$(MODALITY)-split$(SPLIT)
+FLOW_ARG  = $(if $(filter flow,$(1)),--flow $(FLOW))
+
+# One small network from scratch; no mirroring, which would turn left into right.
+define DEMO_TRAIN
+	$(BIN)/tsn-train fit --shards demo/shards/synthetic --modality $(1) --weights none --no-flip \
+		--input-size 64 --dropout 0.2 --optimizer adamw --lr 0.001 --head-lr-factor 1 \
+		--batch-size 16 --epochs 14 --lr-steps 10,13 --out demo/runs/$(1)
+	$(BIN)/tsn-train evaluate demo/runs/$(1) --num-snippets 5 --crops 1
+endef
+
+.PHONY: help install demo extract train evaluate fuse test check bench clean
+
+help: ## Show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@echo "Variables and their values now:"
+	@$(foreach v,DATASET DATA SHARDS RUNS MODALITIES MODALITY FLOW SPLIT JOBS BACKBONE WEIGHTS ARGS,printf '  %-10s = %s\n' '$(v)' '$($(v))';)
+
+install: $(STAMP) ## Make .venv and install everything into it, in versions known to work together
+
+$(STAMP): setup.cfg pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "Python 3.10 or newer is needed; name one with: make install PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	@if $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then \
+		echo "installing the versions of requirements.lock"; \
+		$(BIN)/python -m pip install --quiet --requirement requirements.lock && \
+		$(BIN)/python -m pip install --quiet --no-deps --editable .; \
+	else \
+		echo "Python 3.10: requirements.lock needs 3.11, installing the newest versions that fit"; \
+		$(BIN)/python -m pip install --quiet --editable '.[dev]'; \
+	fi
+	@touch $@
+
+demo: install ## The whole way on synthetic videos: extract, train, evaluate, fuse (about 5 minutes)
+	$(BIN)/tsn-preprocess synth --out demo/data/synthetic
+	$(BIN)/tsn-preprocess extract --dataset synthetic --data demo/data/synthetic --out demo/shards \
+		--modality rgb --modality flow --modality rgbdiff --flow farneback --bound 8 --size 160x120
+	$(call DEMO_TRAIN,rgb)
+	$(call DEMO_TRAIN,flow)
+	$(call DEMO_TRAIN,rgbdiff)
+	$(BIN)/tsn-train fuse demo/runs/rgb demo/runs/flow demo/runs/rgbdiff --out demo/runs/fused
+	@echo
+	@echo "Pictures: demo/runs/*/curves.png and demo/runs/*/confusion.png"
+
+extract: install ## Extract DATASET from DATA into SHARDS, in all MODALITIES
+	$(BIN)/tsn-preprocess extract --dataset $(DATASET) --data $(DATA) --out $(SHARDS) \
+		$(foreach modality,$(MODALITIES),--modality $(modality)) --flow $(FLOW) \
+		$(if $(JOBS),--jobs $(JOBS)) $(ARGS)
+
+train: install ## Train a network on MODALITY of DATASET, into RUNS
+	$(BIN)/tsn-train fit --shards $(SHARDS)/$(NAME) --modality $(MODALITY) \
+		$(call FLOW_ARG,$(MODALITY)) --split $(SPLIT) --backbone $(BACKBONE) \
+		--weights $(WEIGHTS) --out $(RUN) $(ARGS)
+
+evaluate: install ## Test the network trained on MODALITY
+	$(BIN)/tsn-train evaluate $(RUN) $(ARGS)
+
+fuse: install ## Fuse the tested networks of all MODALITIES
+	$(BIN)/tsn-train fuse $(foreach modality,$(MODALITIES),$(RUNS)/$(modality)-split$(SPLIT)) \
+		--out $(RUNS)/fused-split$(SPLIT) $(ARGS)
+
+test: install ## Run all tests and doctests
+	$(BIN)/python -m pytest $(ARGS)
+
+check: install ## What CI checks besides the tests: lint, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: install ## Measure speed, memory and accuracy; writes benchmarks/results/*.json
+	$(BIN)/python -m benchmarks $(ARGS)
+
+clean: ## Remove what can be made again: .venv, caches, demo (never data, shards or runs)
+	rm -rf .venv demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './data/*' -not -path './shards/*' -not -path './runs/*' -prune -exec rm -rf {} +

@@ -1,0 +1,47 @@
+"""Where and how measurements are written."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+_PACKAGES = ("numpy", "numba", "opencv-contrib-python", "torch", "torchvision")
+
+
+def write_result(name: str, result: dict[str, Any]) -> Path:
+    """Write ``results/NAME.json`` with the machine and the versions, and return its path."""
+    machine = {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "packages": {package: version(package) for package in _PACKAGES},
+    }
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps({"machine": machine, **result}, indent=1) + "\n")
+    return path
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "")
+
+
+def clips_folder() -> Path:
+    """Return the folder of real clips that ``TSN_CLIPS`` names.
+
+    Raises:
+        SystemExit: It is not set.
+    """
+    folder = os.environ.get("TSN_CLIPS")
+    if not folder:
+        raise SystemExit("set TSN_CLIPS to the folder of real clips")
+    return Path(folder)
