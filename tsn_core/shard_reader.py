@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -71,9 +72,21 @@ class Shard:
         modality = self.header.modality
         defects = self.tables.defects(size, modality.snippet_length, len(self.header.class_names))
         check_sound(self.path, defects)
-        self._images: np.ndarray = np.empty(0, np.uint8)
-        if size:
-            self._images = np.memmap(self.path, np.uint8, "r", offset, (size,))
+        self._place = offset, size
+        self._images: np.ndarray | None = None
+
+    def close(self) -> None:
+        """Let go of the file; the next read opens it again."""
+        self._images = None
+
+    def _mapped(self) -> np.ndarray:
+        """Return all image bytes, (B,) uint8; the file stays open until ``close``."""
+        if self._images is None:
+            offset, size = self._place
+            self._images = np.empty(0, np.uint8)
+            if size:
+                self._images = np.memmap(self.path, np.uint8, "r", offset, (size,))
+        return self._images
 
     def num_snippets(self, video: int) -> int:
         """Return how many snippets are stored of a video."""
@@ -102,6 +115,7 @@ class Shard:
         height, width = map(int, tables.video_unit_size[video])
         stored_shape = kind.image_shape(height, width)
         out = np.empty((len(chosen), length, height, width, modality.channels), np.uint8)
+        images = self._mapped()
         place: dict[int, tuple[int, int]] = {}  # overlapping snippets decode an image once
         for k, first in enumerate(firsts.tolist()):
             for unit in range(length):
@@ -111,7 +125,7 @@ class Shard:
                     continue
                 start, stop = tables.image_start[image : image + 2]
                 try:
-                    decoded = decode_image(self._images[start:stop], modality.codec, stored_shape)
+                    decoded = decode_image(images[start:stop], modality.codec, stored_shape)
                 except ShardError as error:
                     raise ShardError(
                         f"{self.path}: {tables.video_name[video]}, image {image}: {error}; "
@@ -124,12 +138,13 @@ class Shard:
     def checksum_defects(self) -> list[str]:
         """Read every byte and return what does not match its checksum, one line each."""
         tables = self.tables
+        images = self._mapped()
         found = []
         if tables.crc32() != self._table_crc32:
             found.append("the tables do not match their checksum")
         for video, name in enumerate(tables.video_name):
             first, last = tables.video_image[video : video + 2]
-            data = self._images[tables.image_start[first] : tables.image_start[last]]
+            data = images[tables.image_start[first] : tables.image_start[last]]
             if zlib.crc32(data.data) != tables.video_crc32[video]:
                 found.append(f"the images of {name} do not match their checksum")
         return found
@@ -153,7 +168,7 @@ def read_header(path: str | os.PathLike[str]) -> ShardHeader | None:
 
 
 def _read_header(file: h5py.File) -> ShardHeader:
-    attributes = file.attrs
+    attributes = _attributes(file)
     if attributes.get("format") != FORMAT:
         raise ShardError(f"format {FORMAT!r} expected, got {attributes.get('format')!r}")
     if attributes["version"] != VERSION:
@@ -162,13 +177,26 @@ def _read_header(file: h5py.File) -> ShardHeader:
             "delete the folder and extract again, or update this package"
         )
     return ShardHeader(
-        dataset=str(attributes["dataset"]),
-        modality=StoredModality.from_json(str(attributes["modality"])),
-        sampling=str(attributes["sampling"]),
-        class_names=tuple(map(str, attributes["class_names"])),
+        dataset=attributes["dataset"],
+        modality=StoredModality.from_json(attributes["modality"]),
+        sampling=attributes["sampling"],
+        class_names=tuple(name.decode() for name in attributes["class_names"]),
         videos_per_shard=int(attributes["videos_per_shard"]),
-        fingerprint=str(attributes["fingerprint"]),
+        fingerprint=attributes["fingerprint"],
     )
+
+
+def _attributes(file: h5py.File) -> dict[str, Any]:
+    """Return the root attributes, texts as ``str``.
+
+    Those of varying length are not even looked at: see the writer.
+    """
+    found = {}
+    for name in file.attrs:
+        if not file.attrs.get_id(name).dtype.hasobject:
+            value = file.attrs[name]
+            found[name] = value.decode() if isinstance(value, bytes) else value
+    return found
 
 
 def _dataset(file: h5py.File, name: str) -> h5py.Dataset:
@@ -187,6 +215,8 @@ def _read_tables(file: h5py.File, file_size: int) -> ShardTables:
     columns: dict[str, np.ndarray | tuple[str, ...]] = {}
     for column in fields(ShardTables):
         dataset = _dataset(file, column.name)
+        if dataset.dtype.hasobject:
+            raise ShardError(f"{column.name}: strings of one length expected")
         if dataset.size * dataset.dtype.itemsize > file_size:
             raise ShardError(f"{column.name}: larger than the file")
         if column.name in STRING_TABLES:

@@ -14,6 +14,8 @@ from tsn_core.index import read_index
 from tsn_core.modality import StoredModality
 from tsn_core.shard_reader import Shard
 
+_MOST_OPEN = 128  # files; large datasets have more shards than a process may open
+
 
 class ShardSet:
     """The videos of a folder of shards, by number or by name.
@@ -46,6 +48,7 @@ class ShardSet:
         self.modality: StoredModality = index.modality
         self.class_names = index.class_names
         self._shards: dict[int, Shard] = {}
+        self._open: dict[int, None] = {}  # shards whose files are open, oldest use first
         self._files = [entry.file for entry in index.shards]
         names: list[str] = []
         labels, counts = [], []
@@ -76,7 +79,7 @@ class ShardSet:
         return name in self._numbers
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_shards": {}}
+        return {**self.__dict__, "_shards": {}, "_open": {}}
 
     def number(self, name: str) -> int:
         """Return the place of the video of that name.
@@ -89,7 +92,14 @@ class ShardSet:
     def read(self, video: int, snippets: Sequence[int] | np.ndarray) -> np.ndarray:
         """Return snippets of one video, uint8, shape (K, L, H, W, C); see ``Shard``."""
         number, place = self._where[video]
-        return self._shard(number).read_snippets(place, snippets)
+        shard = self._shard(number)
+        self._open.pop(number, None)
+        self._open[number] = None
+        if len(self._open) > _MOST_OPEN:
+            oldest = next(iter(self._open))
+            del self._open[oldest]
+            self._shards[oldest].close()
+        return shard.read_snippets(place, snippets)
 
     def _shard(self, number: int) -> Shard:
         if number not in self._shards:

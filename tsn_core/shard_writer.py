@@ -6,6 +6,8 @@ import io
 import os
 import tempfile
 import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +58,18 @@ class ShardWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._spool.close()
+        with suppress(OSError):  # a full disk, which was reported before
+            self._spool.close()
+
+    @contextmanager
+    def _spooling(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OutputError(
+                f"{self._path}: cannot be written: {error.strerror}; free space or choose "
+                "another place"
+            ) from error
 
     @property
     def num_videos(self) -> int:
@@ -80,13 +93,8 @@ class ShardWriter:
             OutputError: The disk is full.
         """
         assert not self._units or unit > self._units[-1]
-        try:
+        with self._spooling():
             self._spool.write(data)
-        except OSError as error:
-            raise OutputError(
-                f"{self._path}: cannot be written: {error.strerror}; free space or choose "
-                "another place"
-            ) from error
         self._units.append(unit)
         self._tables["image_start"].append(self._tables["image_start"][-1] + len(data))
         self._tables["image_frame"].append(frame)
@@ -134,12 +142,17 @@ class ShardWriter:
         self._units, self._crc32 = [], 0
 
     def drop_video(self, name: str, reason: str) -> None:
-        """Forget the images of the open video and record why it failed."""
+        """Forget the images of the open video and record why it failed.
+
+        Raises:
+            OutputError: The disk is full.
+        """
         images = self._tables["video_image"][-1]
         del self._tables["image_frame"][images:]
         del self._tables["image_start"][images + 1 :]
-        self._spool.seek(self._tables["image_start"][-1])
-        self._spool.truncate()
+        with self._spooling():
+            self._spool.seek(self._tables["image_start"][-1])
+            self._spool.truncate()
         self._units, self._crc32 = [], 0
         self._tables["failed_name"].append(name)
         self._tables["failed_reason"].append(reason)
@@ -158,13 +171,14 @@ class ShardWriter:
         tables = ShardTables(**columns)
         with atomic_path(self._path) as temporary, _Sink(temporary) as sink:
             try:
-                with h5py.File(sink, "w") as file:
+                # Version 1.10 of HDF5's own format has checksums for everything but our tables and
+                # images, which have their own: a flipped bit is an error and nothing worse.
+                with h5py.File(sink, "w", libver=("v110", "v110")) as file:
                     self._write_attributes(file, tables)
                     for name in TABLE_DTYPES:
                         file.create_dataset(name, data=getattr(tables, name))
                     for name in STRING_TABLES:
-                        table = np.array(getattr(tables, name), dtype=object)
-                        file.create_dataset(name, data=table, dtype=h5py.string_dtype())
+                        file.create_dataset(name, data=_texts(getattr(tables, name)))
                     self._write_images(file)
             finally:  # what HDF5 raises after a failure is only its consequence
                 if sink.error is not None:
@@ -175,16 +189,20 @@ class ShardWriter:
         import cv2
 
         header = self._header
-        file.attrs["format"] = FORMAT
+        texts = {
+            "format": FORMAT,
+            "dataset": header.dataset,
+            "modality": header.modality.to_json(),
+            "sampling": header.sampling,
+            "fingerprint": header.fingerprint,
+            "package_version": __version__,
+            "opencv_version": cv2.__version__,
+        }
+        for name, text in texts.items():
+            file.attrs[name] = _texts([text])[0]
+        file.attrs["class_names"] = _texts(header.class_names)
         file.attrs["version"] = VERSION
-        file.attrs["dataset"] = header.dataset
-        file.attrs["modality"] = header.modality.to_json()
-        file.attrs["sampling"] = header.sampling
         file.attrs["videos_per_shard"] = header.videos_per_shard
-        file.attrs["fingerprint"] = header.fingerprint
-        file.attrs["class_names"] = np.array(header.class_names, dtype=h5py.string_dtype())
-        file.attrs["package_version"] = __version__
-        file.attrs["opencv_version"] = cv2.__version__
         file.attrs["table_crc32"] = np.uint32(tables.crc32())
 
     def _write_images(self, file: h5py.File) -> None:
@@ -229,6 +247,17 @@ class _Sink(io.FileIO):
         except OSError as error:
             self.error = error
         return size or 0
+
+
+def _texts(texts: Sequence[str]) -> np.ndarray:
+    """Return texts as HDF5 strings of one length, which lie where their checksum is.
+
+    Those of varying length lie in a heap without one, where a flipped bit can make HDF5 search
+    for ever.
+    """
+    encoded = [text.encode() for text in texts]
+    length = max(map(len, encoded), default=0)
+    return np.array(encoded, dtype=h5py.string_dtype("utf-8", max(length, 1)))
 
 
 def _shape(name: str) -> tuple[int, ...]:
