@@ -47,78 +47,137 @@ def quads_size(height: int, width: int) -> int:
 
 
 @njit(forceinline=True)
-def _sweep_row(work, row, stride, width, mask, limit, tau, error, with_u, with_p):  # type: ignore[no-untyped-def]
-    """Update U in the row that starts at ``row``, and p in the row above it."""
+def _step_u(work, x, stride, left1, left2, above12, above22, highest, lowest, step):  # type: ignore[no-untyped-def]
+    """Update 16 pixels of U at ``x``.
+
+    Returns:
+        New U, its change, and p11 and p21, which the next 16 pixels need.
+    """
+    u1 = load(work, x + U1 * stride)
+    u2 = load(work, x + U2 * stride)
+    slope_x = load(work, x + SLOPE_X * stride)
+    slope_y = load(work, x + SLOPE_Y * stride)
+    rho = fused(slope_x, u1, fused(slope_y, u2, load(work, x + RESIDUAL * stride)))
+    force = upper(lower(rho * load(work, x + INVERSE * stride), highest), lowest)
+    p11 = load(work, x + P11 * stride)
+    p21 = load(work, x + P21 * stride)
+    div1 = (p11 - after(left1, p11)) + (load(work, x + P12 * stride) - above12)
+    div2 = (p21 - after(left2, p21)) + (load(work, x + P22 * stride) - above22)
+    change1 = fused(force, slope_x, step * div1)
+    change2 = fused(force, slope_y, step * div2)
+    u1 = u1 + change1
+    u2 = u2 + change2
+    store(work, x + U1 * stride, u1)
+    store(work, x + U2 * stride, u2)
+    return u1, u2, fused(change1, change1, change2 * change2), p11, p21
+
+
+@njit(forceinline=True)
+def _close_row(work, row, stride, width):  # type: ignore[no-untyped-def]
+    """Make the forward difference in the last column zero."""
+    work[row + U1 * stride + width] = work[row + U1 * stride + width - 1]
+    work[row + U2 * stride + width] = work[row + U2 * stride + width - 1]
+
+
+@njit(forceinline=True)
+def _store_p(work, x, stride, p11, p12, p21, p22, shrink1, shrink2):  # type: ignore[no-untyped-def]
+    store(work, x + P11 * stride, p11 * shrink1)
+    store(work, x + P12 * stride, p12 * shrink1)
+    store(work, x + P21 * stride, p21 * shrink2)
+    store(work, x + P22 * stride, p22 * shrink2)
+
+
+@njit(forceinline=True)
+def _first_row(work, stride, width, mask, limit, tau):  # type: ignore[no-untyped-def]
+    """Update U in row 0, which has no p above it."""
+    zero = splat(ZERO)
+    error, left1, left2 = zero, zero, zero
+    for i in range(0, width, 16):
+        _, _, square, left1, left2 = _step_u(
+            work, i, stride, left1, left2, zero, zero, splat(limit), splat(-limit), splat(tau)
+        )
+        error = fused(load(work, mask + i), square, error)
+    _close_row(work, 0, stride, width)
+    return error
+
+
+@njit(forceinline=True)
+def _middle_row(work, row, stride, width, mask, limit, tau, error):  # type: ignore[no-untyped-def]
+    """Update U in the row that starts at ``row``, and p in the row above it.
+
+    Roots and divisions take ten times as long as the rest, so their results are used two rounds
+    after they were asked for; otherwise the processor's queues fill up with waiting products.
+    """
     zero = splat(ZERO)
     one = splat(ONE)
     highest = splat(limit)
     lowest = splat(-limit)
     step = splat(tau)
-    left1 = zero
-    left2 = zero
     above = row - NUM_FIELDS * stride
+    left1, left2 = zero, zero
+    norm1, norm2, shrink1, shrink2 = zero, zero, zero, zero
+    new11, new12, new21, new22 = zero, zero, zero, zero
+    old11, old12, old21, old22 = zero, zero, zero, zero
+    for i in range(0, width, 16):
+        a = above + i
+        if i > 16:
+            _store_p(work, a - 32, stride, old11, old12, old21, old22, shrink1, shrink2)
+        old11, old12, old21, old22 = new11, new12, new21, new22
+        shrink1 = one / (one + norm1)
+        shrink2 = one / (one + norm2)
+        above12 = load(work, a + P12 * stride)
+        above22 = load(work, a + P22 * stride)
+        u1, u2, square, left1, left2 = _step_u(
+            work, row + i, stride, left1, left2, above12, above22, highest, lowest, step
+        )
+        error = fused(load(work, mask + i), square, error)
+        above1 = load(work, a + U1 * stride)
+        above2 = load(work, a + U2 * stride)
+        dx1 = load(work, a + U1 * stride + 1) - above1
+        dx2 = load(work, a + U2 * stride + 1) - above2
+        dy1 = u1 - above1
+        dy2 = u2 - above2
+        norm1 = root(fused(dx1, dx1, dy1 * dy1))
+        norm2 = root(fused(dx2, dx2, dy2 * dy2))
+        new11 = load(work, a + P11 * stride) + dx1
+        new12 = above12 + dy1
+        new21 = load(work, a + P21 * stride) + dx2
+        new22 = above22 + dy2
+    end = above + (width + 15) // 16 * 16
+    if width > 16:
+        _store_p(work, end - 32, stride, old11, old12, old21, old22, shrink1, shrink2)
+    shrink1 = one / (one + norm1)
+    shrink2 = one / (one + norm2)
+    _store_p(work, end - 16, stride, new11, new12, new21, new22, shrink1, shrink2)
+    _close_row(work, row, stride, width)
+    return error
+
+
+@njit(forceinline=True)
+def _last_p(work, row, stride, width):  # type: ignore[no-untyped-def]
+    """Update p in the last row, below which the vertical difference is zero."""
+    one = splat(ONE)
     for i in range(0, width, 16):
         x = row + i
-        a = above + i
-        if with_p:
-            a12 = load(work, a + P12 * stride)
-            a22 = load(work, a + P22 * stride)
-        else:
-            a12 = zero
-            a22 = zero
-        if with_u:
-            u1 = load(work, x + U1 * stride)
-            u2 = load(work, x + U2 * stride)
-            slope_x = load(work, x + SLOPE_X * stride)
-            slope_y = load(work, x + SLOPE_Y * stride)
-            rho = fused(slope_x, u1, fused(slope_y, u2, load(work, x + RESIDUAL * stride)))
-            force = upper(lower(rho * load(work, x + INVERSE * stride), highest), lowest)
-            p11 = load(work, x + P11 * stride)
-            p21 = load(work, x + P21 * stride)
-            div1 = (p11 - after(left1, p11)) + (load(work, x + P12 * stride) - a12)
-            div2 = (p21 - after(left2, p21)) + (load(work, x + P22 * stride) - a22)
-            left1 = p11
-            left2 = p21
-            change1 = fused(force, slope_x, step * div1)
-            change2 = fused(force, slope_y, step * div2)
-            u1 = u1 + change1
-            u2 = u2 + change2
-            store(work, x + U1 * stride, u1)
-            store(work, x + U2 * stride, u2)
-            square = fused(change1, change1, change2 * change2)
-            error = fused(load(work, mask + i), square, error)
-        if with_p:
-            a1 = load(work, a + U1 * stride)
-            a2 = load(work, a + U2 * stride)
-            dx1 = load(work, a + U1 * stride + 1) - a1
-            dx2 = load(work, a + U2 * stride + 1) - a2
-            if with_u:
-                dy1 = u1 - a1
-                dy2 = u2 - a2
-            else:
-                dy1 = zero
-                dy2 = zero
-            shrink1 = one / (one + root(fused(dx1, dx1, dy1 * dy1)))
-            shrink2 = one / (one + root(fused(dx2, dx2, dy2 * dy2)))
-            store(work, a + P11 * stride, (load(work, a + P11 * stride) + dx1) * shrink1)
-            store(work, a + P12 * stride, (a12 + dy1) * shrink1)
-            store(work, a + P21 * stride, (load(work, a + P21 * stride) + dx2) * shrink2)
-            store(work, a + P22 * stride, (a22 + dy2) * shrink2)
-    if with_u:  # so that the forward difference in the last column is zero
-        work[row + U1 * stride + width] = work[row + U1 * stride + width - 1]
-        work[row + U2 * stride + width] = work[row + U2 * stride + width - 1]
-    return error
+        dx1 = load(work, x + U1 * stride + 1) - load(work, x + U1 * stride)
+        dx2 = load(work, x + U2 * stride + 1) - load(work, x + U2 * stride)
+        p11 = load(work, x + P11 * stride) + dx1
+        p21 = load(work, x + P21 * stride) + dx2
+        p12 = load(work, x + P12 * stride)
+        p22 = load(work, x + P22 * stride)
+        shrink1 = one / (one + root(dx1 * dx1))
+        shrink2 = one / (one + root(dx2 * dx2))
+        _store_p(work, x, stride, p11, p12, p21, p22, shrink1, shrink2)
 
 
 @njit(forceinline=True)
 def _sweep(work, height, width, stride, mask, limit, tau):  # type: ignore[no-untyped-def]
     """Do one iteration and return the sum of squared changes of U."""
     line = NUM_FIELDS * stride
-    error = splat(ZERO)
-    error = _sweep_row(work, 0, stride, width, mask, limit, tau, error, True, False)
+    error = _first_row(work, stride, width, mask, limit, tau)
     for y in range(1, height):
-        error = _sweep_row(work, y * line, stride, width, mask, limit, tau, error, True, True)
-    error = _sweep_row(work, height * line, stride, width, mask, limit, tau, error, False, True)
+        error = _middle_row(work, y * line, stride, width, mask, limit, tau, error)
+    _last_p(work, (height - 1) * line, stride, width)
     return total(error)
 
 
