@@ -12,6 +12,9 @@ Use inside ``numba.njit`` functions only::
     store(array, i, fused(v, v, v))
 """
 
+# The values below are of Numba's types, of which mypy knows nothing.
+# mypy: ignore-errors
+
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -56,7 +59,7 @@ def _is_flat_float32(array: Any) -> bool:
 
 
 @intrinsic
-def load(typingctx, array, index):  # type: ignore[no-untyped-def]
+def load(typingctx, array, index):
     """Return ``array[index : index + 16]`` of a flat float32 array, without a bounds check."""
     if not _is_flat_float32(array):
         return None
@@ -69,7 +72,7 @@ def load(typingctx, array, index):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def store(typingctx, array, index, value):  # type: ignore[no-untyped-def]
+def store(typingctx, array, index, value):
     """Write 16 values to ``array[index : index + 16]``, without a bounds check."""
     if not _is_flat_float32(array) or value != LANES:
         return None
@@ -89,7 +92,7 @@ def _splat(builder: Any, vector_type: Any, scalar: Any) -> Any:
 
 
 @intrinsic
-def splat(typingctx, value):  # type: ignore[no-untyped-def]
+def splat(typingctx, value):
     """Return 16 copies of one float32."""
     if value != types.float32:
         return None
@@ -102,7 +105,7 @@ def splat(typingctx, value):  # type: ignore[no-untyped-def]
 
 def _binary(name: str) -> Callable:
     @intrinsic
-    def operation(typingctx, a, b):  # type: ignore[no-untyped-def]
+    def operation(typingctx, a, b):
         if a != LANES or b != LANES:
             return None
 
@@ -134,7 +137,7 @@ for _symbol, _name in (
 
     def _register(symbol: Callable, operation: Callable) -> None:
         @overload(symbol)
-        def choose(a, b):  # type: ignore[no-untyped-def]
+        def choose(a, b):
             if a == LANES and b == LANES:
                 return lambda a, b: operation(a, b)
             return None
@@ -143,7 +146,7 @@ for _symbol, _name in (
 
 
 @intrinsic
-def fused(typingctx, a, b, c):  # type: ignore[no-untyped-def]
+def fused(typingctx, a, b, c):
     """Return ``a * b + c``, rounded once."""
     if a != LANES or b != LANES or c != LANES:
         return None
@@ -151,7 +154,7 @@ def fused(typingctx, a, b, c):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def root(typingctx, a):  # type: ignore[no-untyped-def]
+def root(typingctx, a):
     """Return the square roots."""
     if a != LANES:
         return None
@@ -159,7 +162,7 @@ def root(typingctx, a):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def floor(typingctx, a):  # type: ignore[no-untyped-def]
+def floor(typingctx, a):
     """Return the largest whole numbers that are not larger."""
     if a != LANES:
         return None
@@ -167,7 +170,7 @@ def floor(typingctx, a):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def ramp(typingctx):  # type: ignore[no-untyped-def]
+def ramp(typingctx):
     """Return 0, 1, 2 … 15."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -185,7 +188,7 @@ def _select(predicate: str) -> Callable:
 
 
 @intrinsic
-def lower(typingctx, a, b):  # type: ignore[no-untyped-def]
+def lower(typingctx, a, b):
     """Return the smaller of each pair; ``b`` where one is not a number."""
     if a != LANES or b != LANES:
         return None
@@ -193,7 +196,7 @@ def lower(typingctx, a, b):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def upper(typingctx, a, b):  # type: ignore[no-untyped-def]
+def upper(typingctx, a, b):
     """Return the larger of each pair; ``b`` where one is not a number."""
     if a != LANES or b != LANES:
         return None
@@ -201,7 +204,7 @@ def upper(typingctx, a, b):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def after(typingctx, previous, current):  # type: ignore[no-untyped-def]
+def after(typingctx, previous, current):
     """Return the lanes of ``current`` moved one place up; the first is ``previous``'s last."""
     if previous != LANES or current != LANES:
         return None
@@ -214,7 +217,7 @@ def after(typingctx, previous, current):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def total(typingctx, a):  # type: ignore[no-untyped-def]
+def total(typingctx, a):
     """Return the sum of the 16 lanes as a float32, by halves: always in the same order."""
     if a != LANES:
         return None
@@ -232,7 +235,7 @@ def total(typingctx, a):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def fold(typingctx, a):  # type: ignore[no-untyped-def]
+def fold(typingctx, a):
     """Return, in the first four lanes, the sums of every fourth lane: 4 groups of 4 added up."""
     if a != LANES:
         return None
@@ -248,7 +251,7 @@ def fold(typingctx, a):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def store_four(typingctx, array, index, value):  # type: ignore[no-untyped-def]
+def store_four(typingctx, array, index, value):
     """Write the first four lanes to ``array[index : index + 4]``, without a bounds check."""
     if not _is_flat_float32(array) or value != LANES:
         return None
@@ -264,7 +267,7 @@ def store_four(typingctx, array, index, value):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def channels(typingctx, a, b, c, d):  # type: ignore[no-untyped-def]
+def channels(typingctx, a, b, c, d):
     """Return the first three channels of 16 pixels that are stored as 4 floats each."""
     if any(value != LANES for value in (a, b, c, d)):
         return None
@@ -284,7 +287,7 @@ def channels(typingctx, a, b, c, d):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def spread_four(typingctx, array, index):  # type: ignore[no-untyped-def]
+def spread_four(typingctx, array, index):
     """Return ``array[index : index + 4]``, each value four times in a row."""
     if not _is_flat_float32(array):
         return None
@@ -300,7 +303,7 @@ def spread_four(typingctx, array, index):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def store_pixels(typingctx, array, index, a, b, c, d):  # type: ignore[no-untyped-def]
+def store_pixels(typingctx, array, index, a, b, c, d):
     """Write 16 pixels of four channels, one after the other: the reverse of ``channels``."""
     if not _is_flat_float32(array) or any(value != LANES for value in (a, b, c, d)):
         return None

@@ -17,6 +17,9 @@ in the form of Sánchez, Meinhardt-Llopis and Facciolo, "TV-L1 Optical Flow Esti
 behaviour of OpenCV's ``DualTVL1OpticalFlow``.
 """
 
+# The values below are of Numba's types, of which mypy knows nothing.
+# mypy: ignore-errors
+
 import numpy as np
 from numba import njit
 
@@ -47,7 +50,7 @@ def quads_size(height: int, width: int) -> int:
 
 
 @njit(forceinline=True)
-def _step_u(work, x, stride, left1, left2, above12, above22, highest, lowest, step):  # type: ignore[no-untyped-def]
+def _step_u(work, x, stride, left1, left2, above12, above22, highest, lowest, step):
     """Update 16 pixels of U at ``x``.
 
     Returns:
@@ -73,14 +76,14 @@ def _step_u(work, x, stride, left1, left2, above12, above22, highest, lowest, st
 
 
 @njit(forceinline=True)
-def _close_row(work, row, stride, width):  # type: ignore[no-untyped-def]
+def _close_row(work, row, stride, width):
     """Make the forward difference in the last column zero."""
     work[row + U1 * stride + width] = work[row + U1 * stride + width - 1]
     work[row + U2 * stride + width] = work[row + U2 * stride + width - 1]
 
 
 @njit(forceinline=True)
-def _store_p(work, x, stride, p11, p12, p21, p22, shrink1, shrink2):  # type: ignore[no-untyped-def]
+def _store_p(work, x, stride, p11, p12, p21, p22, shrink1, shrink2):
     store(work, x + P11 * stride, p11 * shrink1)
     store(work, x + P12 * stride, p12 * shrink1)
     store(work, x + P21 * stride, p21 * shrink2)
@@ -88,7 +91,7 @@ def _store_p(work, x, stride, p11, p12, p21, p22, shrink1, shrink2):  # type: ig
 
 
 @njit(forceinline=True)
-def _first_row(work, stride, width, mask, limit, tau):  # type: ignore[no-untyped-def]
+def _first_row(work, stride, width, mask, limit, tau):
     """Update U in row 0, which has no p above it."""
     zero = splat(ZERO)
     error, left1, left2 = zero, zero, zero
@@ -102,7 +105,7 @@ def _first_row(work, stride, width, mask, limit, tau):  # type: ignore[no-untype
 
 
 @njit(forceinline=True)
-def _middle_row(work, row, stride, width, mask, limit, tau, error):  # type: ignore[no-untyped-def]
+def _middle_row(work, row, stride, width, mask, limit, tau, error):
     """Update U in the row that starts at ``row``, and p in the row above it.
 
     Roots and divisions take ten times as long as the rest, so their results are used two rounds
@@ -154,7 +157,7 @@ def _middle_row(work, row, stride, width, mask, limit, tau, error):  # type: ign
 
 
 @njit(forceinline=True)
-def _last_p(work, row, stride, width):  # type: ignore[no-untyped-def]
+def _last_p(work, row, stride, width):
     """Update p in the last row, below which the vertical difference is zero."""
     one = splat(ONE)
     for i in range(0, width, 16):
@@ -171,7 +174,7 @@ def _last_p(work, row, stride, width):  # type: ignore[no-untyped-def]
 
 
 @njit(forceinline=True)
-def _sweep(work, height, width, stride, mask, limit, tau):  # type: ignore[no-untyped-def]
+def _sweep(work, height, width, stride, mask, limit, tau):
     """Do one iteration and return the sum of squared changes of U."""
     line = NUM_FIELDS * stride
     error = _first_row(work, stride, width, mask, limit, tau)
@@ -181,8 +184,15 @@ def _sweep(work, height, width, stride, mask, limit, tau):  # type: ignore[no-un
     return total(error)
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
-def solve_scale(  # type: ignore[no-untyped-def]
+SIGNATURE = (
+    "int64(float32[:,::1], float32[:,::1], float32[:,:,::1], float32[::1], float32[::1], "
+    "float64, float64, float64, int64, float64, int64, int64, int64)"
+)
+
+
+# With its signature given, the function is loaded or compiled when this module is imported.
+@njit(SIGNATURE, cache=True, error_model="numpy", nogil=True)
+def solve_scale(
     first,
     second,
     flow,

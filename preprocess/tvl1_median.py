@@ -5,6 +5,9 @@ contain it, and then pick the median with a fixed list of minima and maxima. Bor
 last pixel, as in OpenCV's ``medianBlur``.
 """
 
+# The values below are of Numba's types, of which mypy knows nothing.
+# mypy: ignore-errors
+
 from numba import njit
 
 from preprocess.lanes import load, lower, store, upper
@@ -13,12 +16,12 @@ PAD = 16  # floats in front of a row of sorted columns; a whole vector keeps loa
 
 
 @njit(forceinline=True)
-def _middle(a, b, c):  # type: ignore[no-untyped-def]
+def _middle(a, b, c):
     return upper(lower(a, b), lower(upper(a, b), c))
 
 
 @njit(forceinline=True)
-def _median_of_9(work, i, pitch):  # type: ignore[no-untyped-def]
+def _median_of_9(work, i, pitch):
     """Return the median of 3x3 values whose columns are sorted downwards."""
     low = upper(upper(load(work, i - 1), load(work, i)), load(work, i + 1))
     j = i + pitch
@@ -29,7 +32,7 @@ def _median_of_9(work, i, pitch):  # type: ignore[no-untyped-def]
 
 
 @njit(forceinline=True)
-def _median_of_25(work, i, pitch):  # type: ignore[no-untyped-def]
+def _median_of_25(work, i, pitch):
     """Return the median of 5x5 values whose columns are sorted downwards.
 
     The steps were found by removing, at random, whatever a sorting network does not need once its
@@ -120,7 +123,7 @@ def _median_of_25(work, i, pitch):  # type: ignore[no-untyped-def]
 
 
 @njit(forceinline=True)
-def _sort_columns(work, a, b, c, d, e, sorted_rows, pitch):  # type: ignore[no-untyped-def]
+def _sort_columns(work, a, b, c, d, e, sorted_rows, pitch):
     """Sort 16 columns of five values, each given by its place, and store them by rank."""
     v0, v1, v2, v3, v4 = load(work, a), load(work, b), load(work, c), load(work, d), load(work, e)
     v0, v3 = lower(v0, v3), upper(v0, v3)
@@ -140,7 +143,7 @@ def _sort_columns(work, a, b, c, d, e, sorted_rows, pitch):  # type: ignore[no-u
 
 
 @njit(forceinline=True)
-def median_in_place(work, plane, row_stride, height, width, size, scratch):  # type: ignore[no-untyped-def]
+def median_in_place(work, plane, row_stride, height, width, size, scratch):
     """Replace a plane by its median over windows of 3x3 or 5x5.
 
     Args:

@@ -7,6 +7,9 @@ taps of a row with all their channels, and the weights are computed once. They a
 the image everything is zero, as there.
 """
 
+# The values below are of Numba's types, of which mypy knows nothing.
+# mypy: ignore-errors
+
 import numpy as np
 from numba import njit
 
@@ -31,7 +34,7 @@ SMALLEST = np.finfo(np.float32).eps
 
 
 @njit(forceinline=True)
-def _weights(t):  # type: ignore[no-untyped-def]
+def _weights(t):
     """Return the weights of the taps at -1, 0, 1, 2 for positions 0 <= t < 1 between two pixels.
 
     Source: Keys (1981) with a = -0.75, the value of OpenCV's ``INTER_CUBIC``.
@@ -46,7 +49,7 @@ def _weights(t):  # type: ignore[no-untyped-def]
 
 
 @njit(forceinline=True)
-def fill_quads(quads, image):  # type: ignore[no-untyped-def]
+def fill_quads(quads, image):
     """Write the image, its x gradient and its y gradient next to each other.
 
     Args:
@@ -71,7 +74,7 @@ def fill_quads(quads, image):  # type: ignore[no-untyped-def]
 
 
 @njit(forceinline=True)
-def warp_row(work, y, flow_x, flow_y, scratch, quads, height, width, unit):  # type: ignore[no-untyped-def]
+def warp_row(work, y, flow_x, flow_y, scratch, quads, height, width, unit):
     """Warp one row and leave 4 floats a pixel at ``work[scratch]``.
 
     Args:
@@ -119,7 +122,7 @@ def warp_row(work, y, flow_x, flow_y, scratch, quads, height, width, unit):  # t
 
 
 @njit(forceinline=True)
-def linearise_row(work, first, pixels, flow_x, flow_y, slopes, stride, num_vectors, unit):  # type: ignore[no-untyped-def]
+def linearise_row(work, first, pixels, flow_x, flow_y, slopes, stride, num_vectors, unit):
     """Write the four coefficients of the data term of one row.
 
     They are the x slope, the y slope and the constant part of the residual as a function of the
