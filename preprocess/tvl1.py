@@ -7,7 +7,6 @@ which gives the same flow but for rounding. Importing this module loads neither.
 import functools
 import math
 import warnings
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -205,12 +204,8 @@ def _has_numba() -> bool:
 @functools.cache
 def _kernels() -> ModuleType:
     """Return the module of compiled functions, with its code loaded or compiled."""
-    from preprocess.numba_cache import numba_cache
+    from preprocess import tvl1_kernels
 
-    here = Path(__file__).parent
-    names = ("tvl1_kernels", "tvl1_median", "tvl1_warp", "lanes")
-    with numba_cache([here / f"{name}.py" for name in names]):
-        from preprocess import tvl1_kernels
     return tvl1_kernels
 
 

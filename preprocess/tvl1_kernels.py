@@ -20,10 +20,13 @@ behaviour of OpenCV's ``DualTVL1OpticalFlow``.
 # The values below are of Numba's types, of which mypy knows nothing.
 # mypy: ignore-errors
 
+from pathlib import Path
+
 import numpy as np
 from numba import njit
 
 from preprocess.lanes import after, fused, load, lower, root, splat, store, total, upper
+from preprocess.numba_cache import numba_cache
 from preprocess.tvl1_median import median_in_place
 from preprocess.tvl1_warp import MARGIN, fill_quads, linearise_row, warp_row
 
@@ -184,15 +187,7 @@ def _sweep(work, height, width, stride, mask, limit, tau):
     return total(error)
 
 
-SIGNATURE = (
-    "int64(float32[:,::1], float32[:,::1], float32[:,:,::1], float32[::1], float32[::1], "
-    "float64, float64, float64, int64, float64, int64, int64, int64)"
-)
-
-
-# With its signature given, the function is loaded or compiled when this module is imported.
-@njit(SIGNATURE, cache=True, error_model="numpy", nogil=True)
-def solve_scale(
+def _solve_scale(
     first,
     second,
     flow,
@@ -280,3 +275,17 @@ def solve_scale(
             flow[0, y, x] = work[y * line + U1 * stride + x] * unit
             flow[1, y, x] = work[y * line + U2 * stride + x] * unit
     return iterations
+
+
+SIGNATURE = (
+    "int64(float32[:,::1], float32[:,::1], float32[:,:,::1], float32[::1], float32[::1], "
+    "float64, float64, float64, int64, float64, int64, int64, int64)"
+)
+SOURCES = [
+    Path(__file__).with_name(f"{name}.py")
+    for name in ("tvl1_kernels", "tvl1_median", "tvl1_warp", "lanes")
+]
+
+# With its signature given, the function is loaded or compiled here, when this module is imported.
+with numba_cache(SOURCES):
+    solve_scale = njit(SIGNATURE, cache=True, error_model="numpy", nogil=True)(_solve_scale)
