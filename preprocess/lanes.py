@@ -72,6 +72,18 @@ def load(typingctx, array, index):
 
 
 @intrinsic
+def load_one(typingctx, array, index):
+    """Return ``array[index]``, without the test for a negative index that Python's rule needs."""
+    if not _is_flat_float32(array):
+        return None
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.load(_address(context, builder, signature.args[0], args[0], args[1], _F32))
+
+    return types.float32(array, types.intp), emit
+
+
+@intrinsic
 def store(typingctx, array, index, value):
     """Write 16 values to ``array[index : index + 16]``, without a bounds check."""
     if not _is_flat_float32(array) or value != LANES:
@@ -320,3 +332,46 @@ def store_pixels(typingctx, array, index, a, b, c, d):
         return context.get_dummy_value()
 
     return types.void(array, types.intp, LANES, LANES, LANES, LANES), emit
+
+
+def _select_bits(predicate: str) -> Callable:
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        a, b = (builder.bitcast(value, _INTEGERS) for value in args)
+        chosen = builder.select(builder.icmp_signed(predicate, a, b), a, b)
+        return builder.bitcast(chosen, _VECTOR)
+
+    return emit
+
+
+@intrinsic
+def lower_ordered(typingctx, a, b):
+    """Return the smaller of each pair of values that ``ordered`` returned."""
+    if a != LANES or b != LANES:
+        return None
+    return LANES(a, b), _select_bits("<")
+
+
+@intrinsic
+def upper_ordered(typingctx, a, b):
+    """Return the larger of each pair of values that ``ordered`` returned."""
+    if a != LANES or b != LANES:
+        return None
+    return LANES(a, b), _select_bits(">")
+
+
+@intrinsic
+def ordered(typingctx, a):
+    """Return bit patterns that compare as integers as the floats do; its own reverse.
+
+    Many processors compare integers at twice the rate of floats.
+    """
+    if a != LANES:
+        return None
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        bits = builder.bitcast(args[0], _INTEGERS)
+        sign = builder.ashr(bits, ir.Constant(_INTEGERS, [31] * WIDTH))
+        flip = builder.and_(sign, ir.Constant(_INTEGERS, [0x7FFFFFFF] * WIDTH))
+        return builder.bitcast(builder.xor(bits, flip), _VECTOR)
+
+    return LANES(a), emit

@@ -10,7 +10,9 @@ last pixel, as in OpenCV's ``medianBlur``.
 
 from numba import njit
 
-from preprocess.lanes import load, lower, store, upper
+from preprocess.lanes import load, ordered, store
+from preprocess.lanes import lower_ordered as lower
+from preprocess.lanes import upper_ordered as upper
 
 PAD = 16  # floats in front of a row of sorted columns; a whole vector keeps loads aligned
 
@@ -125,7 +127,8 @@ def _median_of_25(work, i, pitch):
 @njit(forceinline=True)
 def _sort_columns(work, a, b, c, d, e, sorted_rows, pitch):
     """Sort 16 columns of five values, each given by its place, and store them by rank."""
-    v0, v1, v2, v3, v4 = load(work, a), load(work, b), load(work, c), load(work, d), load(work, e)
+    v0, v1, v2 = ordered(load(work, a)), ordered(load(work, b)), ordered(load(work, c))
+    v3, v4 = ordered(load(work, d)), ordered(load(work, e))
     v0, v3 = lower(v0, v3), upper(v0, v3)
     v1, v4 = lower(v1, v4), upper(v1, v4)
     v0, v2 = lower(v0, v2), upper(v0, v2)
@@ -172,7 +175,8 @@ def median_in_place(work, plane, row_stride, height, width, size, scratch):
                     work, above2 + i, above + i, here + i, below + i, below2 + i, ranks + i, pitch
                 )
             else:
-                a, b, c = load(work, above + i), load(work, here + i), load(work, below + i)
+                a, b = ordered(load(work, above + i)), ordered(load(work, here + i))
+                c = ordered(load(work, below + i))
                 a, b = lower(a, b), upper(a, b)
                 b, c = lower(b, c), upper(b, c)
                 a, b = lower(a, b), upper(a, b)
@@ -188,6 +192,6 @@ def median_in_place(work, plane, row_stride, height, width, size, scratch):
             work[row + width + 1] = work[row + width - 1]
         for i in range(0, 16 * num_vectors, 16):
             if size == 5:
-                store(work, here + i, _median_of_25(work, ranks + i, pitch))
+                store(work, here + i, ordered(_median_of_25(work, ranks + i, pitch)))
             else:
-                store(work, here + i, _median_of_9(work, ranks + i, pitch))
+                store(work, here + i, ordered(_median_of_9(work, ranks + i, pitch)))

@@ -19,6 +19,7 @@ from preprocess.lanes import (
     fold,
     fused,
     load,
+    load_one,
     lower,
     ramp,
     splat,
@@ -112,12 +113,13 @@ def warp_row(work, y, flow_x, flow_y, scratch, quads, height, width, unit):
     line = (width + 2 * MARGIN) * 4
     corner = (MARGIN - 1) * (line + 4)
     for x in range(width):
-        start = corner + np.int64(work[rows + x]) * line + np.int64(work[columns + x]) * 4
+        row_start = np.int64(load_one(work, rows + x)) * line
+        start = corner + row_start + np.int64(load_one(work, columns + x)) * 4
         weight = down + 4 * x
-        taps = splat(work[weight]) * load(quads, start)
-        taps = fused(splat(work[weight + 1]), load(quads, start + line), taps)
-        taps = fused(splat(work[weight + 2]), load(quads, start + 2 * line), taps)
-        taps = fused(splat(work[weight + 3]), load(quads, start + 3 * line), taps)
+        taps = splat(load_one(work, weight)) * load(quads, start)
+        taps = fused(splat(load_one(work, weight + 1)), load(quads, start + line), taps)
+        taps = fused(splat(load_one(work, weight + 2)), load(quads, start + 2 * line), taps)
+        taps = fused(splat(load_one(work, weight + 3)), load(quads, start + 3 * line), taps)
         store_four(work, scratch + 4 * x, fold(taps * spread_four(work, across + 4 * x)))
 
 
