@@ -1,5 +1,6 @@
 import itertools
 import os
+import platform
 import subprocess
 import sys
 import warnings
@@ -136,21 +137,35 @@ def test_inputs_may_be_views() -> None:
     np.testing.assert_array_equal(tvl1_flow(read_only, second), tvl1_flow(first, second))
 
 
+PRINT_HASH = """if True:
+    import hashlib, cv2, numpy as np
+    from preprocess.tvl1 import tvl1_flow
+    image = np.random.default_rng(0).integers(0, 256, (50, 70)).astype(np.uint8)
+    image = cv2.GaussianBlur(image, (0, 0), 2)
+    flow = tvl1_flow(image, np.roll(image, 2, axis=0))
+    from preprocess.tvl1_kernels import solve_scale
+    misses = sum(solve_scale.stats.cache_misses.values())
+    print(hashlib.sha256(flow.tobytes()).hexdigest(), misses)
+"""
+
+
 def test_every_process_gets_the_same_bits_and_loads_its_code() -> None:
     tvl1_backend()
-    code = """if True:
-        import hashlib, cv2, numpy as np
-        from preprocess.tvl1 import tvl1_flow
-        image = np.random.default_rng(0).integers(0, 256, (50, 70)).astype(np.uint8)
-        image = cv2.GaussianBlur(image, (0, 0), 2)
-        flow = tvl1_flow(image, np.roll(image, 2, axis=0))
-        from preprocess.tvl1_kernels import solve_scale
-        misses = sum(solve_scale.stats.cache_misses.values())
-        print(hashlib.sha256(flow.tobytes()).hexdigest(), misses)
-    """
-    outputs = [run_python(code).stdout for _ in range(2)]
+    outputs = [run_python(PRINT_HASH).stdout for _ in range(2)]
     assert outputs[0] == outputs[1]
     assert outputs[0].split()[1] == "0"
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="names an x86 processor")
+def test_vector_width_and_fused_multiply_add_in_hardware_change_no_bit(tmp_path: Path) -> None:
+    old = run_python(
+        PRINT_HASH,
+        NUMBA_CPU_NAME="x86-64",
+        NUMBA_CPU_FEATURES="+sse2",
+        NUMBA_CACHE_DIR=str(tmp_path),
+    )
+    here = run_python(PRINT_HASH)
+    assert old.stdout.split() == [here.stdout.split()[0], "1"]
 
 
 def test_import_loads_no_numba() -> None:
