@@ -191,10 +191,10 @@ def tvl1_backend(backend: str = "numba") -> str:
 def _has_numba() -> bool:
     try:
         import numba  # noqa: F401
-    except ImportError:
+    except ImportError as error:  # missing, or not made for this NumPy
         warnings.warn(
-            f"Numba is not installed: OpenCV computes TV-L1 flow, {OPENCV_PRICE}; "
-            "install it with pip install numba",
+            f"Numba cannot be loaded ({error}): OpenCV computes TV-L1 flow, {OPENCV_PRICE}; "
+            "pip install --upgrade numba",
             stacklevel=4,
         )
         return False

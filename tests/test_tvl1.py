@@ -4,6 +4,7 @@ import platform
 import subprocess
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -168,6 +169,20 @@ def test_vector_width_and_fused_multiply_add_in_hardware_change_no_bit(tmp_path:
     assert old.stdout.split() == [here.stdout.split()[0], "1"]
 
 
+def test_threads_do_not_disturb_each_other() -> None:
+    pairs = [moved_pair(50, 60, degrees, (1.0, 0.5))[:2] for degrees in range(8)]
+    alone = [tvl1_flow(*pair) for pair in pairs]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda pair: tvl1_flow(*pair), pairs))
+    np.testing.assert_array_equal(together, alone)
+
+
+def test_parameters_that_diverge_do_no_harm() -> None:
+    first, second, _ = moved_pair(40, 50, 0, (1, 0))
+    flow = tvl1_flow(first, second, tau=1e9, lambda_=1e9, theta=1e-9)
+    assert flow.shape == (40, 50, 2)
+
+
 def test_import_loads_no_numba() -> None:
     code = "import sys, preprocess.tvl1; print('numba' in sys.modules)"
     assert run_python(code).stdout == "False\n"
@@ -274,8 +289,8 @@ def test_without_numba_opencv_takes_over(monkeypatch: pytest.MonkeyPatch) -> Non
         with pytest.warns(UserWarning) as caught:
             flow = tvl1_flow(first, second)
         assert [str(warning.message) for warning in caught] == [
-            "Numba is not installed: OpenCV computes TV-L1 flow, about 30 times slower; "
-            "install it with pip install numba"
+            "Numba cannot be loaded (import of numba halted; None in sys.modules): OpenCV computes "
+            "TV-L1 flow, about 30 times slower; pip install --upgrade numba"
         ]
         with warnings.catch_warnings():
             warnings.simplefilter("error")
