@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from tsn_core.command_line import Program, Size
 from tsn_core.errors import InputError
-from tsn_core.modality import CODECS, FLOW_ALGORITHMS, MODALITIES, StoredModality, get_modality
+from tsn_core.modality import CODECS, FLOW_ALGORITHMS, StoredModality, get_modality
 from tsn_core.quantization import flow_scale_zero
 from tsn_core.sampling import SnippetPlan
 from tsn_core.version import __version__
@@ -69,12 +70,28 @@ def scan(dataset: str, data: Path, lists: tuple[Path, ...], out: Path) -> None:
 @click.option(
     "--modality",
     "names",
-    type=click.Choice(MODALITIES),
+    type=click.Choice(("rgb", "flow", "rgbdiff")),
     multiple=True,
     default=("rgb",),
     help="May be repeated; one decode serves all.",
 )
 @click.option("--flow", type=click.Choice(FLOW_ALGORITHMS), default="tvl1", help="Flow algorithm.")
+@click.option(
+    "--flow-backend",
+    type=click.Choice(("numba", "opencv")),
+    default="numba",
+    help="Who computes tvl1: our own code or OpenCV.",
+)
+@click.option(
+    "--flow-parameter",
+    "flow_changes",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="Of the flow algorithm, such as median=1; may be repeated.",
+)
+@click.option(
+    "--warp", is_flag=True, help="Take the camera's motion out of the flow: warpedflow shards."
+)
 @click.option("--bound", type=float, default=20.0, help="Flow is clamped to ±BOUND px.")
 @click.option("--size", type=Size(), default="340x256", help="Of the stored frames.")
 @click.option(
@@ -102,6 +119,9 @@ def extract(
     out: Path,
     names: tuple[str, ...],
     flow: str,
+    flow_backend: str,
+    flow_changes: tuple[str, ...],
+    warp: bool,
     bound: float,
     size: tuple[int, int],
     short_side: int | None,
@@ -133,8 +153,10 @@ def extract(
     plan = SnippetPlan(snippets=snippets, dense=dense, fps=fps)
     modalities = [
         stored_modality(
-            name,
+            "warpedflow" if name == "flow" and warp else name,
             flow=flow,
+            flow_backend=flow_backend,
+            flow_changes=flow_changes,
             bound=bound,
             size=size,
             short_side=short_side,
@@ -181,6 +203,8 @@ def stored_modality(
     name: str,
     *,
     flow: str,
+    flow_backend: str = "numba",
+    flow_changes: Sequence[str] = (),
     bound: float,
     size: tuple[int, int],
     short_side: int | None,
@@ -193,15 +217,17 @@ def stored_modality(
 
     kind = get_modality(name)
     scale, zero, algorithm, parameters = 1.0, 0.0, None, {}
-    if name == "flow":
+    if name in ("flow", "warpedflow"):
         if not 0 < bound < math.inf:
             raise InputError(f"--bound must be > 0 and finite, got {bound}")
         scale, zero = flow_scale_zero(bound)
-        algorithm, parameters = flow, {"bound": bound, **flow_parameters(flow)}
+        algorithm = flow
+        parameters = {"bound": bound, **flow_parameters(flow, flow_changes, flow_backend)}
     elif name == "rgbdiff":
         zero = 128.0
-    if short_side is not None and short_side < 1:
-        raise InputError(f"--short-side must be > 0, got {short_side}")
+    for option, value in (("--short-side", short_side), ("--snippet-length", snippet_length)):
+        if value is not None and value < 1:
+            raise InputError(f"{option} must be > 0, got {value}")
     return StoredModality(
         name=name,
         snippet_length=kind.snippet_length

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import joblib
 
-from tsn_core.errors import InputError, TSNError
+from tsn_core.errors import TSNError
 
 Job = TypeVar("Job")
 Report = TypeVar("Report")
@@ -26,14 +26,11 @@ def run_jobs(
     Args:
         function: Takes one job; importable by worker processes.
         jobs: Picklable.
-        num_workers: Processes; 1 runs everything in this one.
+        num_workers: Processes, at least 1, which runs everything in this one.
 
     Raises:
-        InputError: ``num_workers`` is not positive.
         TSNError: A worker process died.
     """
-    if num_workers < 1:
-        raise InputError(f"--jobs must be > 0, got {num_workers}")
     parallel = joblib.Parallel(
         n_jobs=min(num_workers, max(len(jobs), 1)),
         backend="loky",

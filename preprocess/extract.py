@@ -77,8 +77,9 @@ def extract_dataset(
         OutputError: Something cannot be written, or another run is writing there.
         InputError: A number is out of range.
     """
-    if videos_per_shard is not None and videos_per_shard < 1:
-        raise InputError(f"--videos-per-shard must be > 0, got {videos_per_shard}")
+    for option, value in (("--videos-per-shard", videos_per_shard), ("--jobs", num_workers)):
+        if value is not None and value < 1:
+            raise InputError(f"{option} must be > 0, got {value}")
     root = out / manifest.dataset
     folders = {modality.folder: root / modality.folder for modality in modalities}
     try:
