@@ -59,12 +59,12 @@ def mirror(stack: np.ndarray, mirrored_channels: Sequence[int]) -> np.ndarray:
 def random_box(height: int, width: int, generator: np.random.Generator) -> Box:
     """Return a random corner crop of random scale and aspect ratio.
 
-    Height and width are drawn from {1, 0.875, 0.75, 0.66} of the shorter side, at most one step
-    apart; the place is one of the four corners or the centre.
+    Height and width are drawn from {1, 0.875, 0.75, 0.66} of the shorter side, rounded down and at
+    most one step apart; the place is one of the four corners or the centre.
 
     Source: Wang et al., TSN (ECCV 2016), section 3.2, data augmentation.
     """
-    sides = [round(scale * min(height, width)) for scale in _SCALES]
+    sides = [max(int(scale * min(height, width)), 1) for scale in _SCALES]
     pairs = [
         (a, b)
         for i, a in enumerate(sides)

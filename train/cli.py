@@ -81,12 +81,15 @@ def fit(**options: Any) -> None:
     from train.fit import fit as train
     from train.optimization import OptimizerSettings
     from train.run_folder import RunFolder
-    from train.videos import open_modality
+    from train.videos import open_modality, subset_numbers
     from tsn_core.tsn import ModelSettings
 
     for name in ("epochs", "batch_size", "input_size"):
         if options[name] < 1:
             raise InputError(f"--{name.replace('_', '-')} must be > 0, got {options[name]}")
+    for name in ("seed", "workers"):
+        if options[name] is not None and options[name] < 0:
+            raise InputError(f"--{name} must be 0 or more, got {options[name]}")
     shards, manifest = open_modality(options["shards"], options["modality"], options["flow"])
     model_settings = ModelSettings(
         modality=options["modality"],
@@ -127,6 +130,9 @@ def fit(**options: Any) -> None:
         worker_start=options["worker_start"],
     )
     console = _console()
+    for subset in ("train", val_subset):
+        present, missing = subset_numbers(shards, manifest, options["split"], subset)
+        _report_missing(console, subset, missing, len(present) + len(missing))
     if val_subset == "test":
         console.print(
             f"split {options['split']} has no val videos: its test videos are watched instead, "
@@ -163,11 +169,12 @@ def fit(**options: Any) -> None:
         val_subset=val_subset,
         epochs=options["epochs"],
         seed=options["seed"],
+        input_size=options["input_size"],
         device=device,
         console=console,
     )
     title = f"{shards.dataset} {shards.modality.folder}, split {options['split']}"
-    curves = draw_curves(run, rows, title)
+    curves = draw_curves(run, rows, title, val_subset)
     click.echo(
         f"{run.path}: {len(rows)} epochs, {val_subset} top-1 {100 * rows[-1]['val_top1']:.1f}%, "
         f"curves in {curves}"
@@ -209,6 +216,8 @@ def evaluate(
     from tsn_core.manifest import read_manifest
     from tsn_core.shard_set import ShardSet
 
+    if workers is not None and workers < 0:
+        raise InputError(f"--workers must be 0 or more, got {workers}")
     folder = RunFolder(run)
     config = folder.read_config()
     if checkpoint == "auto":
@@ -223,13 +232,7 @@ def evaluate(
         shard_set, manifest, config["split"] if split is None else split, subset
     )
     console = _console()
-    if missing:
-        console.print(
-            f"{len(missing)} of {len(videos) + len(missing)} {subset} videos have no snippets and "
-            f"are left out: {', '.join(missing[:3])}{', …' if len(missing) > 3 else ''}",
-            highlight=False,
-            soft_wrap=True,
-        )
+    _report_missing(console, subset, missing, len(videos) + len(missing))
     scores = testing.evaluate(
         model,
         shard_set,
@@ -257,7 +260,7 @@ class _SpacedWeights(click.Command):
             if inside and _is_number(word) and spread[-1] != "--weights":
                 spread.append("--weights")
             elif not _is_number(word):
-                inside = word == "--weights"
+                inside = word.partition("=")[0] == "--weights"
             spread.append(word)
         return super().parse_args(ctx, spread)
 
@@ -290,6 +293,8 @@ def fuse(inputs: tuple[Path, ...], weights: tuple[float, ...], out: Path) -> Non
     from train.scores import read_scores
 
     parts = [read_scores(path) for path in inputs]
+    if out.resolve() in {(path if path.is_dir() else path.parent).resolve() for path in inputs}:
+        raise InputError(f"--out {out}: holds one of the inputs; choose another folder")
     total = {name for part in parts for name in part.names.tolist()}
     parts = fusion.align(parts)
     left_out = len(total) - len(parts[0].names)
@@ -299,7 +304,7 @@ def fuse(inputs: tuple[Path, ...], weights: tuple[float, ...], out: Path) -> Non
     fused = fusion.fuse(parts, chosen)
     rows: dict[str, dict[str, Any]] = {}
     for part, weight, path in zip(parts, chosen, inputs):
-        name = part.name if part.name not in rows else f"{part.name} ({path})"
+        name = f"{part.name} ({path})" if part.name in (*rows, fused.name) else part.name
         rows[name] = {**summarize(part.video_scores, part.labels), "weight": weight}
     metrics = _write_results(fused, out, {"inputs": rows})
     click.echo(table({**rows, "fusion": metrics}))
@@ -325,12 +330,22 @@ def _write_results(scores: Any, folder: Path, more: dict[str, Any]) -> dict[str,
 def _decay_epochs(text: str | None, epochs: int) -> tuple[int, ...]:
     """Return the epochs at which the rate falls; TSN's 36 and 72 of 90 in proportion."""
     if text is None:
-        return round(0.4 * epochs), round(0.8 * epochs)
+        return max(round(0.4 * epochs), 1), max(round(0.8 * epochs), 1)
     try:
         return tuple(int(part) for part in text.replace(",", " ").split())
     except ValueError:
         message = f"--lr-steps must be whole numbers such as 36,72, got {text!r}"
         raise InputError(message) from None
+
+
+def _report_missing(console: Console, subset: str, missing: list[str], total: int) -> None:
+    if missing:
+        console.print(
+            f"{len(missing)} of {total} {subset} videos have no snippets and are left out: "
+            f"{', '.join(missing[:3])}{', …' if len(missing) > 3 else ''}",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def _default_workers() -> int:

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from train.augmentation import test_views
 from train.progress import track
 from train.scores import Scores
-from train.videos import to_channels
+from train.videos import one_thread, stream, to_channels
 from tsn_core.errors import CheckpointError, InputError
 from tsn_core.sampling import center_offsets
 from tsn_core.shard_set import ShardSet
@@ -115,11 +115,14 @@ def evaluate(
     if crops not in (1, 3, 10):
         raise InputError(f"crops must be 1, 3 or 10, got {crops}")
     views = _Views(shards, videos, num_snippets, crops, input_size)
-    loader = DataLoader(views, batch_size=None, num_workers=num_workers)
+    loader: DataLoader = DataLoader(
+        views, batch_size=None, num_workers=num_workers, worker_init_fn=one_thread
+    )
+    label = f"testing {shards.modality.folder}"
     snippet_scores, video_scores = [], []
     model.to(device).eval()
     with torch.inference_mode():
-        for stacks in track(loader, len(views), f"testing {shards.modality.folder}", console):
+        for stacks in track(stream(loader), len(views), label, console):
             images = stacks.flatten(0, 1)  # (crops * S, L * C, H, W)
             features = torch.cat(
                 [model.features(part.to(device)) for part in images.split(_IMAGES_AT_ONCE)]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 from torch import nn
@@ -19,8 +20,8 @@ from train.optimization import OptimizerSettings, make_optimizer, rate_at, set_r
 from train.plots import plot_curves
 from train.progress import EpochProgress
 from train.run_folder import RunFolder, load_checkpoint, save_checkpoint
-from train.videos import EpochSampler, SnippetDataset, make_loader, subset_numbers
-from tsn_core.errors import InputError, TSNError
+from train.videos import EpochSampler, SnippetDataset, make_loader, stream, subset_numbers
+from tsn_core.errors import CheckpointError, InputError, TSNError
 from tsn_core.manifest import Manifest
 from tsn_core.shard_set import ShardSet
 from tsn_core.tsn import TSN, ModelSettings
@@ -38,8 +39,14 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise InputError(f"unknown device {name!r}; choose auto, cpu, cuda or cuda:N") from None
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"unknown device {name!r}; choose auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"--device {name}: this machine has no GPU that torch can use")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(
+            f"--device {name}: this machine has {torch.cuda.device_count()}, counted from 0"
+        )
     return device
 
 
@@ -67,9 +74,6 @@ def make_loaders(
     training, _ = subset_numbers(shards, manifest, split, "train")
     subset = "val" if manifest.subset_names(split, "val") else "test"
     validation, _ = subset_numbers(shards, manifest, split, subset)
-    for name, videos in (("train", training), (subset, validation)):
-        if not videos:
-            raise InputError(f"{shards.folder}: split {split} has no {name} videos with snippets")
     common: dict[str, Any] = {"num_segments": num_segments, "seed": seed}
     loading: dict[str, Any] = {
         "batch_size": batch_size,
@@ -105,6 +109,7 @@ def fit(
     val_subset: str,
     epochs: int,
     seed: int,
+    input_size: int,
     device: torch.device,
     console: Console,
 ) -> list[dict[str, Any]]:
@@ -125,6 +130,7 @@ def fit(
         val_subset: What these are: ``val`` or ``test``.
         epochs: Passes over the training videos.
         seed: Of weights and dropout.
+        input_size: Side of the crops in px.
         device: Where the network runs.
         console: Where progress is shown.
 
@@ -132,6 +138,8 @@ def fit(
         The rows of ``metrics.csv``.
 
     Raises:
+        InputError: The backbone does not take crops of that size.
+        CheckpointError: The run in the folder was of another architecture or other classes.
         TSNError: The loss is no longer finite; the last checkpoint is whole.
     """
     torch.manual_seed(seed)
@@ -139,17 +147,24 @@ def fit(
     last, best = run.checkpoint("last"), run.checkpoint("best")
     state = None
     if last.is_file():
-        model, _, state = load_checkpoint(last)
+        model, had, state = load_checkpoint(last)
+        if model.settings != model_settings or had != list(class_names):
+            raise CheckpointError(
+                f"{last}: of another architecture or other classes than config.json and the shards "
+                "say; choose another --out or delete the folder"
+            )
         rows = state["rows"]
+        run.write_metrics(rows)  # an interruption may have come between the two
         if len(rows) >= epochs:
+            console.print(f"all {epochs} epochs were done before", highlight=False, soft_wrap=True)
             return rows
     else:
         model = TSN(model_settings, weights)
+        _check_input(model, input_size)
     model.to(device)
     optimizer = make_optimizer(model, optimizer_settings)
     if state is not None:
         optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["rng"])
         console.print(
             f"going on after epoch {len(rows)} of {epochs}", highlight=False, soft_wrap=True
         )
@@ -159,6 +174,7 @@ def fit(
         rate = rate_at(epoch, optimizer_settings.learning_rate, optimizer_settings.decay_epochs)
         set_rate(optimizer, rate)
         sampler.epoch = epoch
+        torch.manual_seed(_epoch_seed(seed, epoch))  # of dropout, wherever the run was interrupted
         model.train()
 
         def step(loss: torch.Tensor) -> None:
@@ -168,10 +184,12 @@ def fit(
                 nn.utils.clip_grad_norm_(model.parameters(), optimizer_settings.gradient_clip)
             optimizer.step()
 
-        trained = _pass(model, train_loader, device, progress.batches(epoch, "train"), step)
+        show = progress.batches(epoch, "train")
+        trained = _pass(model, train_loader, epoch, device, show, step)
         model.eval()
+        show = progress.batches(epoch, val_subset)
         with torch.inference_mode():
-            validated = _pass(model, val_loader, device, progress.batches(epoch, val_subset))
+            validated = _pass(model, val_loader, epoch, device, show)
         rows.append(
             {
                 "epoch": epoch + 1,
@@ -187,8 +205,6 @@ def fit(
         kept = {
             "rows": rows,
             "optimizer": optimizer.state_dict(),
-            "rng": torch.get_rng_state(),
-            "val_subset": val_subset,
         }
         if _is_best(rows):
             save_checkpoint(best, model, class_names, kept)
@@ -198,10 +214,28 @@ def fit(
     return rows
 
 
-def draw_curves(run: RunFolder, rows: list[dict[str, Any]], title: str) -> Path:
+def draw_curves(run: RunFolder, rows: list[dict[str, Any]], title: str, val_subset: str) -> Path:
     """Draw ``curves.png`` of a run and return its path."""
-    plot_curves(rows, run.curves, title)
+    plot_curves(rows, run.curves, title, val_subset)
     return run.curves
+
+
+def _epoch_seed(seed: int, epoch: int) -> int:
+    return int(np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)[0])
+
+
+def _check_input(model: TSN, size: int) -> None:
+    """Check that the backbone takes crops of that size, before any video is read."""
+    images = torch.zeros(1, len(model.mean), size, size, dtype=torch.uint8)
+    try:
+        with torch.inference_mode():
+            model.eval().features(images)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().split("\n")[0].rstrip(".!")
+        raise InputError(
+            f"{model.settings.backbone} does not take crops of {size}x{size} px: {reason}; "
+            "choose another --input-size"
+        ) from None
 
 
 def _is_best(rows: list[dict[str, Any]]) -> bool:
@@ -213,6 +247,7 @@ def _is_best(rows: list[dict[str, Any]]) -> bool:
 def _pass(
     model: TSN,
     loader: DataLoader,
+    epoch: int,
     device: torch.device,
     show: Callable[[int, int], None],
     step: Callable[[torch.Tensor], None] | None = None,
@@ -224,7 +259,7 @@ def _pass(
     """
     losses, right, videos, waiting = 0.0, 0, 0, 0.0
     asked = time.perf_counter()
-    for number, (snippets, labels, places) in enumerate(loader, start=1):
+    for number, (snippets, labels, places) in enumerate(stream(loader), start=1):
         waiting += time.perf_counter() - asked
         snippets = snippets.to(device, non_blocking=True)  # (N, K, L * C, H, W) uint8
         labels = labels.to(device, non_blocking=True)
@@ -232,10 +267,11 @@ def _pass(
         loss = functional.cross_entropy(scores, labels)
         if not math.isfinite(loss.item()):
             names = [loader.dataset.name(int(place)) for place in places]  # type: ignore[attr-defined]
+            kept = f"last.pt keeps epoch {epoch}" if epoch else "no epoch was finished"
             raise TSNError(
-                f"the loss is {loss.item()} in a batch of {', '.join(names[:3])}"
-                f"{', …' if len(names) > 3 else ''}; lower --lr, or set --clip-gradient; "
-                "the last checkpoint is whole"
+                f"epoch {epoch + 1}: the loss is {loss.item()} in a batch of "
+                f"{', '.join(names[:3])}{', …' if len(names) > 3 else ''}; "
+                f"lower --lr or --clip-gradient; {kept}"
             )
         if step is not None:
             step(loss)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -36,7 +37,7 @@ def align(parts: Sequence[Scores]) -> list[Scores]:
         if part.class_names.tolist() != first.class_names.tolist():
             raise InputError(
                 f"{part.name} has other classes than {first.name}: "
-                f"{len(part.class_names)} against {len(first.class_names)}, or other names; "
+                f"{_difference(part.class_names.tolist(), first.class_names.tolist())}; "
                 "fuse runs on the same dataset"
             )
     places = [{name: place for place, name in enumerate(part.names.tolist())} for part in parts]
@@ -69,6 +70,14 @@ def align(parts: Sequence[Scores]) -> list[Scores]:
     return aligned
 
 
+def _difference(names: list[str], others: list[str]) -> str:
+    """Return how two lists of class names differ, which they do."""
+    if len(names) != len(others):
+        return f"{len(names)} against {len(others)}"
+    number = next(n for n, pair in enumerate(zip(names, others)) if pair[0] != pair[1])
+    return f"class {number} is {names[number]!r} against {others[number]!r}"
+
+
 def fuse(parts: Sequence[Scores], weights: Sequence[float] | None) -> Scores:
     """Return the weighted sum of aligned scores.
 
@@ -81,11 +90,14 @@ def fuse(parts: Sequence[Scores], weights: Sequence[float] | None) -> Scores:
         tested with different numbers of them.
 
     Raises:
-        InputError: There are not as many weights as parts.
+        InputError: There are not as many weights as parts, or one is not finite.
     """
     chosen = [default_weight(part.name) for part in parts] if weights is None else list(weights)
     if len(chosen) != len(parts):
         raise InputError(f"{len(parts)} weights expected, one for each input, got {len(chosen)}")
+    for weight in chosen:
+        if not math.isfinite(weight):
+            raise InputError(f"weights must be finite numbers, got {weight}")
     total = sum(weight * part.video_scores for weight, part in zip(chosen, parts))
     total = np.asarray(total, dtype=np.float32)
     first = parts[0]

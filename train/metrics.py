@@ -10,7 +10,7 @@ import numpy as np
 def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int) -> float:
     """Return the share of videos whose label is among the k largest of their scores.
 
-    Equal scores count against the video: a constant score is no knowledge.
+    Equal scores count against the video, and so does NaN: a constant score is no knowledge.
 
     Args:
         scores: (V, C).
@@ -22,7 +22,7 @@ def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int) -> float:
         0.5
     """
     own = scores[np.arange(len(labels)), labels]
-    not_below = (scores >= own[:, None]).sum(axis=1)  # itself included
+    not_below = (~(scores < own[:, None])).sum(axis=1)  # itself included
     return float((not_below <= k).mean())
 
 

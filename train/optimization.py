@@ -50,8 +50,11 @@ class OptimizerSettings:
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} must be > 0, got {getattr(self, name)}")
         for name in ("momentum", "weight_decay", "gradient_clip"):
-            if getattr(self, name) < 0:
+            if not getattr(self, name) >= 0:
                 raise InputError(f"{name} must be 0 or more, got {getattr(self, name)}")
+        for epoch in self.decay_epochs:
+            if epoch < 1:
+                raise InputError(f"decay_epochs must be > 0, got {epoch}")
 
 
 def parameter_groups(model: TSN, settings: OptimizerSettings) -> list[dict[str, Any]]:
@@ -105,7 +108,7 @@ def rate_at(epoch: int, learning_rate: float, decay_epochs: Sequence[int]) -> fl
         >>> [rate_at(epoch, 0.5, (36, 72)) for epoch in (0, 35, 36)]
         [0.5, 0.5, 0.05]
     """
-    return learning_rate * 0.1 ** sum(epoch >= decay for decay in decay_epochs)
+    return learning_rate / 10 ** sum(epoch >= decay for decay in decay_epochs)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

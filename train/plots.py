@@ -30,22 +30,25 @@ def _save(figure: Any, path: str | os.PathLike[str]) -> None:
         figure.savefig(temporary, format="png", dpi=120)
 
 
-def plot_curves(rows: Sequence[dict[str, Any]], path: Path, title: str) -> None:
+def plot_curves(
+    rows: Sequence[dict[str, Any]], path: Path, title: str, val_subset: str = "val"
+) -> None:
     """Draw loss and accuracy over the epochs.
 
     Args:
         rows: Of ``metrics.csv``, in order.
         path: PNG to write.
         title: Above the picture.
+        val_subset: What the validation videos are called.
     """
     figure, subplots = _figure(10, 4.2)
     losses, accuracies = subplots(1, 2)
     epochs = [row["epoch"] for row in rows]
     marker = "o" if len(rows) < 20 else None
     for axes, what, factor in ((losses, "loss", 1), (accuracies, "top1", 100)):
-        for subset, style in (("train", "-"), ("val", "--")):
+        for subset, style, label in (("train", "-", "train"), ("val", "--", val_subset)):
             values = [row[f"{subset}_{what}"] * factor for row in rows]
-            axes.plot(epochs, values, style, marker=marker, markersize=3, label=subset)
+            axes.plot(epochs, values, style, marker=marker, markersize=3, label=label)
         axes.set_xlabel("epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)

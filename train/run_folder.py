@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,12 @@ from typing import Any
 import torch
 
 from tsn_core.atomic import atomic_path, write_text
-from tsn_core.errors import CheckpointError, SettingsError
+from tsn_core.errors import CheckpointError, InputError, SettingsError
+from tsn_core.torch_file import read_torch_file
 from tsn_core.tsn import TSN, ModelSettings
 
 _FORMAT, _VERSION = "tsn-checkpoint", 1
+_CONFIG_KEYS = ("shards", "modality_folder", "split", "input_size", "val_subset")
 METRIC_COLUMNS = (
     "epoch",
     "learning_rate",
@@ -48,12 +49,19 @@ class RunFolder:
     def claim(self, config: dict[str, Any]) -> None:
         """Write ``config.json``, unless the folder holds a run with other settings.
 
+        A run that has finished no epoch holds nothing: its settings may be put right.
+
         Raises:
             SettingsError: It does.
         """
         path = self.path / "config.json"
         config = json.loads(json.dumps(config))
-        if path.exists():
+        if self.checkpoint("last").exists():
+            if not path.is_file():
+                raise SettingsError(
+                    f"{self.path}: holds last.pt, but no config.json to compare the settings "
+                    "with; choose another --out or delete the folder"
+                )
             had = _flat(self.read_config())
             wanted = _flat(config)
             for name in sorted(set(had) | set(wanted)):
@@ -75,7 +83,7 @@ class RunFolder:
             config = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             config = None
-        if not isinstance(config, dict):
+        if not isinstance(config, dict) or any(key not in config for key in _CONFIG_KEYS):
             raise CheckpointError(
                 f"{path}: no settings of a run there; give the folder that tsn-train fit made"
             )
@@ -122,8 +130,8 @@ def save_checkpoint(
         "model": model.state_dict(),
         "progress": progress,
     }
-    with atomic_path(path) as temporary:
-        torch.save(content, temporary)
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        torch.save(content, file)  # given the path, it hides why writing fails
 
 
 def load_checkpoint(path: Path) -> tuple[TSN, list[str], dict[str, Any]]:
@@ -134,18 +142,20 @@ def load_checkpoint(path: Path) -> tuple[TSN, list[str], dict[str, Any]]:
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint; train with tsn-train fit first")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise CheckpointError(f"{path}: damaged: {reason}; train again") from None
+    content = read_torch_file(path, "delete the file and train again")
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise CheckpointError(f"{path}: a checkpoint of tsn-train expected, got something else")
-    if content["version"] != _VERSION:
+    if content.get("version") != _VERSION:
         raise CheckpointError(
-            f"{path}: format version {_VERSION} expected, got {content['version']}; "
+            f"{path}: format version {_VERSION} expected, got {content.get('version')}; "
             "train again, or update this package"
         )
-    model = TSN(ModelSettings(**content["settings"]))
-    model.load_state_dict(content["model"])
-    return model, content["class_names"], content["progress"]
+    try:
+        model = TSN(ModelSettings(**content["settings"]))
+        model.load_state_dict(content["model"])
+        return model, list(content["class_names"]), dict(content["progress"])
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, InputError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise CheckpointError(
+            f"{path}: damaged: {reason}; delete the file and train again"
+        ) from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,16 +67,35 @@ def read_scores(path: Path) -> Scores:
                 video_scores=arrays["video_scores"],
                 class_names=arrays["class_names"],
             )
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{file}: not a scores file: {error}; evaluate the run again") from None
-    videos, classes = len(scores.names), len(scores.class_names)
-    if (
-        scores.labels.shape != (videos,)
-        or scores.video_scores.shape != (videos, classes)
-        or scores.scores.ndim != 3
-        or scores.scores.shape[::2] != (videos, classes)
-    ):
+    except KeyError as error:
         raise InputError(
-            f"{file}: not a scores file: its shapes do not fit; evaluate the run again"
-        )
+            f"{file}: not a scores file: {error.args[0]}; evaluate the run again"
+        ) from None
+    except Exception:  # NumPy answers hostile bytes with many kinds, some advise to unpickle them
+        raise InputError(f"{file}: damaged, or not a scores file; evaluate the run again") from None
+    defect = _defect(scores)
+    if defect:
+        raise InputError(f"{file}: not a scores file: {defect}; evaluate the run again")
     return scores
+
+
+def _defect(scores: Scores) -> str | None:
+    """Return what is wrong with the arrays, if anything."""
+    videos, classes = scores.names.size, scores.class_names.size
+    shapes = {
+        "names": (videos,),
+        "class_names": (classes,),
+        "labels": (videos,),
+        "video_scores": (videos, classes),
+        "scores": (videos, *scores.scores.shape[1:2], classes),
+    }
+    kinds = {"names": "U", "class_names": "U", "labels": "i", "video_scores": "f", "scores": "f"}
+    for name, shape in shapes.items():
+        array = getattr(scores, name)
+        if array.shape != shape or array.dtype.kind != kinds[name]:
+            return f"{name} has shape {array.shape} and type {array.dtype}"
+    if len(set(scores.names.tolist())) != videos:
+        return "a video stands in it twice"
+    if ((scores.labels < 0) | (scores.labels >= classes)).any():
+        return f"labels must be 0 to {classes - 1}"
+    return None

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from train.augmentation import Augmentation
-from tsn_core.errors import InputError
+from tsn_core.errors import InputError, TSNError
 from tsn_core.manifest import Manifest, read_manifest
 from tsn_core.modality import modality_folder
 from tsn_core.sampling import center_offsets, random_offsets
@@ -58,10 +59,12 @@ def subset_numbers(
         to the subset but could not be extracted.
 
     Raises:
-        InputError: The split does not exist.
+        InputError: The split does not exist, or no video of the subset has snippets.
     """
     names = manifest.subset_names(split, subset)
     present = [shards.number(name) for name in names if name in shards]
+    if not present:
+        raise InputError(f"{shards.folder}: split {split} has no {subset} videos with snippets")
     return present, [name for name in names if name not in shards]
 
 
@@ -166,12 +169,32 @@ def make_loader(
         persistent_workers=num_workers > 0,
         multiprocessing_context=worker_start if num_workers else None,
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=_one_thread,
+        worker_init_fn=one_thread,
+        # Its own, so that starting workers draws nothing from the generator of dropout.
+        generator=torch.Generator(),
     )
     return loader, sampler
 
 
-def _one_thread(_: int) -> None:
+def stream(loader: Iterable[Any]) -> Iterator[Any]:
+    """Yield a loader's batches; an error in a worker keeps its message of one line.
+
+    Raises:
+        TSNError: As the dataset raised it.
+    """
+    try:
+        yield from loader
+    except TSNError as error:
+        text = str(error).strip()
+        if "\nOriginal Traceback" not in text:
+            raise
+        # "... Traceback ...", and at its end "module.Class: message"
+        message = text.rpartition("\n")[2].partition(": ")[2]
+        raise type(error)(message) from None
+
+
+def one_thread(_: int) -> None:
+    """Keep a loading process to one thread, given as ``worker_init_fn``."""
     import cv2
 
     cv2.setNumThreads(1)

@@ -7,7 +7,7 @@ both are found generically, by their place in the model.
 from __future__ import annotations
 
 import os
-import pickle
+import re
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,9 +15,13 @@ import torch
 from torch import nn
 
 from tsn_core.errors import CheckpointError, InputError
+from tsn_core.torch_file import read_torch_file
 from tsn_core.torchvision_models import imagenet_weights, make_model
 
 Layer = TypeVar("Layer", bound=nn.Module)
+# In torchvision's own files: heads that only training on ImageNet used, and DenseNet's old names.
+_AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
+_OLD_NAME = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 
 
 def make_backbone(name: str, in_channels: int, weights: str) -> tuple[nn.Module, int]:
@@ -107,16 +111,12 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
     """
     if not Path(path).is_file():
         raise InputError(f"{path}: no such weights file; give none, imagenet or a path")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise CheckpointError(f"{path}: not a file of PyTorch tensors: {reason}") from None
+    state = read_torch_file(path, "check --weights")
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise CheckpointError(f"{path}: a state dict (name to tensor) expected")
-    return {key.removeprefix("module."): value for key, value in state.items()}
+        raise CheckpointError(f"{path}: a state dict (name to tensor) expected; check --weights")
+    return {str(key).removeprefix("module."): value for key, value in state.items()}
 
 
 def load_weights(
@@ -127,13 +127,17 @@ def load_weights(
     Args:
         model: Whose weights are replaced.
         state: By name.
-        ignore: Entries whose names start so are left out.
+        ignore: Entries whose names start so are left out, and those of auxiliary heads.
         source: Where the state comes from, for messages.
 
     Raises:
         CheckpointError: Something is missing, unexpected or of another shape.
     """
-    state = {key: value for key, value in state.items() if not key.startswith(ignore)}
+    state = {
+        _OLD_NAME.sub(r"\1\2", key): value
+        for key, value in state.items()
+        if not key.startswith((ignore, *_AUXILIARY))
+    }
     own = model.state_dict()
     missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
     unexpected = [key for key in state if key not in own]

@@ -13,7 +13,6 @@ from itertools import pairwise
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from tsn_core.errors import InputError
 
@@ -100,8 +99,9 @@ class TopK(Consensus):
 class Weighted(Consensus):
     """Sum of the snippets' scores with learned weights, shared by all classes, 1/K at first.
 
-    With another number of snippets than in training, every snippet takes the weight of the segment
-    that it lies in, scaled so that a constant score keeps its consensus.
+    With another number of snippets than in training, every snippet takes that part of the segments'
+    weights which it covers of them in time; their sum stays, and so does the consensus of a
+    constant score.
     """
 
     def __init__(self, num_segments: int) -> None:
@@ -110,12 +110,21 @@ class Weighted(Consensus):
 
     def forward(self, scores: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
         """Return (N, C)."""
-        trained, present = len(self.weight), scores.shape[1]
         weight: torch.Tensor = self.weight
-        if present != trained:
-            weight = functional.adaptive_avg_pool1d(weight[None, None], present)[0, 0]
-            weight = weight * (trained / present)
+        if scores.shape[1] != len(weight):
+            weight = _coverage(scores.shape[1], len(weight)).to(weight) @ weight
         return torch.einsum("k,nkc->nc", weight, scores)
+
+
+def _coverage(snippets: int, segments: int) -> torch.Tensor:
+    """Return the share of each segment that each snippet covers, (snippets, segments).
+
+    Both cut the same video into equal parts, so the columns sum to 1.
+    """
+    units = torch.arange(snippets * segments)  # of which segments have ``snippets`` each
+    shares = torch.zeros(snippets, segments)
+    ones = torch.full(units.shape, 1 / snippets)
+    return shares.index_put_((units // segments, units // snippets), ones, accumulate=True)
 
 
 class Attention(Consensus):
