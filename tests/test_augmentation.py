@@ -1,0 +1,221 @@
+"""Crops and flips against naive copies, pixel by pixel."""
+
+from collections import Counter
+
+import cv2
+import numpy as np
+import pytest
+
+from train.augmentation import (
+    CentreCrop,
+    TrainingAugmentation,
+    corners_and_centre,
+    mirror,
+    random_box,
+    resize_stack,
+    test_views,
+)
+from tsn_core.errors import InputError
+from tsn_core.modality import get_modality
+
+
+def noise(shape, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def boxes(height, width, count=3000):
+    generator = np.random.default_rng(0)
+    return [random_box(height, width, generator) for _ in range(count)]
+
+
+# --- boxes ---
+
+
+@pytest.mark.parametrize(("height", "width"), [(256, 340), (340, 256)])
+def test_boxes_have_sizes_at_most_one_step_apart(height, width):
+    sizes = [256, 224, 192, 168]
+    allowed = {(a, b) for i, a in enumerate(sizes) for j, b in enumerate(sizes) if abs(i - j) <= 1}
+    seen = Counter((box[2], box[3]) for box in boxes(height, width))
+    assert set(seen) == allowed
+    assert len(allowed) == 10
+    assert min(seen.values()) > 3000 / 10 / 2  # none is rare
+
+
+def test_boxes_lie_in_four_corners_and_the_centre():
+    places = Counter()
+    for top, left, height, width in boxes(256, 340):
+        down, right = 256 - height, 340 - width
+        named = {
+            (0, 0): "top left",
+            (0, right): "top right",
+            (down, 0): "bottom left",
+            (down, right): "bottom right",
+            (down // 2, right // 2): "centre",
+        }
+        if down:  # else some places are the same
+            places[named[top, left]] += 1
+    assert len(places) == 5
+    assert min(places.values()) > sum(places.values()) / 5 / 2
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 3), (24, 32), (37, 23)])
+def test_boxes_of_tiny_frames_are_inside(height, width):
+    for top, left, box_height, box_width in boxes(height, width, 200):
+        assert top >= 0 and left >= 0 and box_height > 0 and box_width > 0
+        assert top + box_height <= height and left + box_width <= width
+
+
+def test_corners_and_centre_by_hand():
+    assert corners_and_centre(10, 20, 4, 6) == [(0, 0), (0, 14), (6, 0), (6, 14), (3, 7)]
+
+
+# --- resizing and mirroring ---
+
+
+@pytest.mark.parametrize("channels", [2, 3])
+def test_resizing_is_opencvs_image_by_image(channels):
+    stack = noise((2, 3, 24, 32, channels))
+    box = (3, 5, 18, 21)
+    resized = resize_stack(stack, box, 16)
+    assert resized.shape == (2, 3, 16, 16, channels)
+    for k in range(2):
+        for unit in range(3):
+            cut = np.ascontiguousarray(stack[k, unit, 3:21, 5:26])
+            assert np.array_equal(resized[k, unit], cv2.resize(cut, (16, 16)))
+
+
+def test_a_box_of_the_right_size_is_only_cut():
+    stack = noise((1, 1, 24, 32, 3))
+    assert np.array_equal(resize_stack(stack, (2, 4, 16, 16), 16), stack[:, :, 2:18, 4:20])
+
+
+@pytest.mark.parametrize("modality", ["rgb", "flow", "rgbdiff"])
+def test_mirroring_negates_the_x_displacement_only(modality):
+    kind = get_modality(modality)
+    stack = noise((2, 2, 3, 5, kind.unit_channels))
+    mirrored = mirror(stack, kind.mirrored_channels)
+    for index in np.ndindex(stack.shape):
+        k, unit, row, column, channel = index
+        code = int(stack[k, unit, row, 4 - column, channel])
+        negated = modality == "flow" and channel == 0
+        assert mirrored[index] == (255 - code if negated else code)
+    assert np.array_equal(mirror(mirrored, kind.mirrored_channels), stack)
+
+
+def test_mirroring_leaves_the_stack_alone():
+    stack = noise((1, 1, 3, 4, 2))
+    before = stack.copy()
+    mirror(stack, (0,))
+    assert np.array_equal(stack, before)
+
+
+# --- training ---
+
+
+def naive_views(stack, size, mirrored_channels):
+    """Every result that a training crop of a 24x32 stack can have."""
+    sides = [24, 21, 18, 15]
+    found = []
+    for height, width in ((a, b) for a in sides for b in sides):
+        for place in corners_and_centre(24, 32, height, width):
+            view = resize_stack(stack, (*place, height, width), size)
+            found += [view.tobytes(), mirror(view, mirrored_channels).tobytes()]
+    return set(found)
+
+
+def test_training_takes_one_box_and_one_flip_for_all_snippets():
+    image = noise((24, 32, 2))
+    stack = np.broadcast_to(image, (3, 5, 24, 32, 2))
+    augment = TrainingAugmentation(16, True, (0,))
+    possible = naive_views(stack, 16, (0,))
+    seen = set()
+    for seed in range(300):
+        out = augment(stack, np.random.default_rng(seed))
+        assert out.shape == (3, 5, 16, 16, 2)
+        assert (out == out[0, 0]).all()
+        assert out.tobytes() in possible
+        seen.add(out.tobytes())
+    assert len(seen) > 60
+
+
+def test_half_of_the_training_videos_are_mirrored_unless_told_not_to():
+    ramp = np.broadcast_to(np.arange(32, dtype=np.uint8)[:, None], (1, 1, 24, 32, 3))
+    flipping, plain = TrainingAugmentation(16, True, ()), TrainingAugmentation(16, False, ())
+    count = 0
+    for seed in range(400):
+        first = flipping(ramp, np.random.default_rng(seed))
+        second = plain(ramp, np.random.default_rng(seed))
+        assert second[0, 0, 0, 0, 0] < second[0, 0, 0, -1, 0]
+        mirrored = first[0, 0, 0, 0, 0] > first[0, 0, 0, -1, 0]
+        assert np.array_equal(first, second[..., ::-1, :] if mirrored else second)
+        count += mirrored
+    assert 160 < count < 240
+
+
+# --- testing ---
+
+
+def naive_crops(stack, num_crops, size, mirrored_channels):
+    height, width = stack.shape[2:4]
+    short = min(height, width)
+    if num_crops == 3:
+        side = short
+        places = [(0, 0), ((height - side) // 2, (width - side) // 2)]
+        places.append((height - side, width - side))
+    else:
+        side = round(0.875 * short)
+        places = [
+            (0, 0),
+            (0, width - side),
+            (height - side, 0),
+            (height - side, width - side),
+            ((height - side) // 2, (width - side) // 2),
+        ]
+    if num_crops == 1:
+        places = places[4:]
+    views = []
+    for top, left in places:
+        view = np.zeros((*stack.shape[:2], size, size, stack.shape[-1]), np.uint8)
+        for k, unit in np.ndindex(stack.shape[:2]):
+            cut = stack[k, unit, top : top + side, left : left + side].copy()
+            view[k, unit] = cv2.resize(cut, (size, size))
+        views.append(view)
+    if num_crops == 10:
+        for view in views[:5]:
+            other = np.flip(view, axis=3).copy()
+            for channel in mirrored_channels:
+                other[..., channel] = 255 - other[..., channel]
+            views.append(other)
+    return views
+
+
+@pytest.mark.parametrize("num_crops", [1, 3, 10])
+@pytest.mark.parametrize(("height", "width"), [(24, 32), (33, 24), (16, 16)])
+@pytest.mark.parametrize("channels", [2, 3])
+def test_views_for_testing(num_crops, height, width, channels):
+    stack = noise((2, 2, height, width, channels))
+    mirrored = (0,) if channels == 2 else ()
+    views = test_views(stack, num_crops, 14, mirrored)
+    expected = naive_crops(stack, num_crops, 14, mirrored)
+    assert len(views) == num_crops
+    for view, other in zip(views, expected, strict=True):
+        assert np.array_equal(view, other)
+
+
+def test_the_tsn_sizes_need_no_resizing():
+    stack = noise((1, 1, 256, 340, 3))
+    centre = test_views(stack, 1, 224, ())[0]
+    assert np.array_equal(centre, stack[:, :, 16:240, 58:282])
+
+
+def test_validation_looks_at_the_centre():
+    stack = noise((2, 1, 24, 32, 3))
+    crop = CentreCrop(14)(stack, np.random.default_rng(0))
+    assert np.array_equal(crop, naive_crops(stack, 1, 14, ())[0])
+
+
+@pytest.mark.parametrize("num_crops", [0, 2, 5])
+def test_other_numbers_of_crops_are_refused(num_crops):
+    with pytest.raises(InputError) as caught:
+        test_views(noise((1, 1, 4, 4, 3)), num_crops, 2, ())
+    assert str(caught.value) == f"crops must be 1, 3 or 10, got {num_crops}"
