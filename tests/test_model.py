@@ -19,7 +19,7 @@ from tsn_core.backbone import (
 )
 from tsn_core.consensus import CONSENSUS
 from tsn_core.errors import CheckpointError, InputError, MissingDependencyError
-from tsn_core.modality import get_modality
+from tsn_core.modality import MODALITIES, get_modality
 from tsn_core.torch_file import read_torch_file
 from tsn_core.torchvision_models import load_torchvision, make_model, model_names
 from tsn_core.tsn import TSN
@@ -334,7 +334,7 @@ def test_another_failure_of_torchvision_is_not_hidden(monkeypatch):
 # --- normalisation, dropout, consensus ---
 
 
-@pytest.mark.parametrize("modality", ["rgb", "flow", "rgbdiff"])
+@pytest.mark.parametrize("modality", MODALITIES)
 def test_bytes_are_normalised_by_the_modality_table(modality):
     length = 2
     kind = get_modality(modality)
@@ -464,7 +464,10 @@ def test_testing_freezes_everything():
         ({"num_classes": 1}, "at least 2 classes are needed, got 1"),
         ({"dropout": 1.0}, "dropout must be 0 or more and below 1, got 1.0"),
         ({"dropout": -0.1}, "dropout must be 0 or more and below 1, got -0.1"),
-        ({"modality": "depth"}, "unknown modality 'depth'; choose from rgb, flow, rgbdiff"),
+        (
+            {"modality": "depth"},
+            "unknown modality 'depth'; choose from rgb, flow, warpedflow, rgbdiff",
+        ),
         ({"consensus": "topk", "top": 4}, "topk must average 1 to num_segments=3, got 4"),
     ],
 )

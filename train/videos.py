@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from train.augmentation import Augmentation
 from tsn_core.errors import InputError, TSNError
 from tsn_core.manifest import Manifest, read_manifest
-from tsn_core.modality import modality_folder
+from tsn_core.modality import get_modality, modality_folder
 from tsn_core.sampling import center_offsets, random_offsets
 from tsn_core.shard_set import ShardSet
 
@@ -34,13 +34,14 @@ def open_modality(shards: Path, modality: str, flow: str | None) -> tuple[ShardS
     """
     manifest = read_manifest(shards / MANIFEST_NAME)
     there = sorted(file.parent.name for file in shards.glob("*/index.json"))
-    if modality == "flow" and flow is None:
-        flows = [name for name in there if name.startswith("flow-")]
+    several = get_modality(modality).has_algorithm
+    if several and flow is None:
+        flows = [name for name in there if name.startswith(f"{modality}-")]
         if len(flows) > 1:
             raise InputError(f"{shards}: has {', '.join(flows)}; choose one with --flow")
-        folder = flows[0] if flows else "flow-*"
+        folder = flows[0] if flows else "flow"
     else:
-        folder = modality_folder(modality, flow if modality == "flow" else None)
+        folder = modality_folder(modality, flow if several else None)
     if folder not in there:
         raise InputError(
             f"{shards}: no {folder} shards, only {', '.join(there) or 'nothing'}; extract them "

@@ -1,0 +1,318 @@
+"""Videos as a dataset: which snippets, the same batches from any workers, and what is missing."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import stored
+from train_helpers import random_videos, write_shards
+
+from train.augmentation import CentreCrop, TrainingAugmentation
+from train.videos import (
+    EpochSampler,
+    SnippetDataset,
+    make_loader,
+    open_modality,
+    stream,
+    subset_numbers,
+    to_channels,
+)
+from tsn_core.errors import InputError, ShardError
+from tsn_core.manifest import Manifest, Record, write_manifest
+from tsn_core.shard_set import ShardSet
+
+LENGTHS = (4, 9, 5, 7, 6)
+
+
+@pytest.fixture(scope="module")
+def flow_shards(tmp_path_factory):
+    modality = stored("flow", snippet_length=2)
+    folder = tmp_path_factory.mktemp("shards") / "flow-farneback"
+    return write_shards(folder, modality, random_videos(modality, LENGTHS), per_shard=2)
+
+
+def dataset_of(shards, *, training=True, seed=0, num_segments=3, augmentation=None):
+    return SnippetDataset(
+        shards,
+        range(len(shards)),
+        num_segments=num_segments,
+        augmentation=augmentation or TrainingAugmentation(16, True, (0,)),
+        training=training,
+        seed=seed,
+    )
+
+
+def batches(shards, epochs=(0, 1), *, seed=0, num_workers=0, worker_start=None, shuffle=True):
+    """Every batch of some epochs, as nested lists."""
+    loader, sampler = make_loader(
+        dataset_of(shards, seed=seed),
+        batch_size=2,
+        shuffle=shuffle,
+        seed=seed,
+        num_workers=num_workers,
+        worker_start=worker_start,
+    )
+    found = []
+    for epoch in epochs:
+        sampler.epoch = epoch
+        found.append([[part.numpy().tolist() for part in batch] for batch in loader])
+    return found
+
+
+# --- the same from any workers ---
+
+
+@pytest.fixture(scope="module")
+def expected(flow_shards):
+    return batches(flow_shards)
+
+
+@pytest.mark.parametrize(("num_workers", "start"), [(1, "fork"), (2, "fork"), (2, "spawn")])
+def test_workers_give_the_same_batches(flow_shards, expected, num_workers, start):
+    assert batches(flow_shards, num_workers=num_workers, worker_start=start) == expected
+
+
+def test_batches_hold_every_video_once_in_an_order_of_the_epoch(expected):
+    first, second = ([place for batch in epoch for place in batch[2]] for epoch in expected)
+    assert sorted(first) == sorted(second) == [0, 1, 2, 3, 4]
+    assert first != second
+    assert [len(batch[2]) for batch in expected[0]] == [2, 2, 1]
+    for epoch in expected:
+        for _, labels, places in epoch:
+            assert labels == [place % 2 for place in places]
+
+
+def test_epochs_show_other_snippets_and_crops_of_a_video(flow_shards):
+    dataset = dataset_of(flow_shards)
+    shown = {dataset[epoch, 1][0].numpy().tobytes() for epoch in range(20)}
+    assert len(shown) > 15
+    assert torch.equal(dataset[3, 1][0], dataset[3, 1][0])
+
+
+def test_an_epoch_does_not_depend_on_those_before(flow_shards, expected):
+    assert batches(flow_shards, epochs=(1,)) == expected[1:]
+
+
+def test_another_seed_gives_other_batches(flow_shards, expected):
+    assert batches(flow_shards, seed=1) != expected
+
+
+def test_without_shuffling_the_order_is_the_datasets(flow_shards):
+    epochs = batches(flow_shards, shuffle=False)
+    assert [[batch[2] for batch in epoch] for epoch in epochs] == [[[0, 1], [2, 3], [4]]] * 2
+
+
+def test_the_sampler_is_as_long_as_the_dataset():
+    sampler = EpochSampler(4, shuffle=True, seed=0)
+    sampler.epoch = 6
+    assert len(sampler) == 4
+    assert sorted(sampler) == [(6, 0), (6, 1), (6, 2), (6, 3)]
+
+
+def test_starting_workers_draws_nothing_from_the_global_generator(flow_shards):
+    before = torch.get_rng_state()
+    batches(flow_shards, num_workers=1, worker_start="fork")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+# --- which snippets ---
+
+
+class Recorder:
+    """A ShardSet that notes which snippets are asked for."""
+
+    def __init__(self, shards):
+        self._shards = shards
+        self.asked = []
+
+    def __len__(self):
+        return len(self._shards)
+
+    def __getattr__(self, name):
+        return getattr(self._shards, name)
+
+    def read(self, video, snippets):
+        self.asked.append((video, np.asarray(snippets).tolist()))
+        return self._shards.read(video, snippets)
+
+
+@pytest.mark.parametrize("num_segments", [1, 2, 3, 5, 7])
+def test_dense_shards_follow_the_classic_formula(flow_shards, num_segments):
+    """N units, L = 2: k * n + randint(n) with n = (N - L + 1) // K, and its other cases."""
+    recorder = Recorder(flow_shards)
+    dataset = dataset_of(recorder, num_segments=num_segments)
+    allowed = {}
+    for place, starts in enumerate(LENGTHS):
+        units = starts + 1
+        width = (units - 2 + 1) // num_segments
+        if width:
+            allowed[place] = [set(range(k * width, (k + 1) * width)) for k in range(num_segments)]
+        elif units > num_segments:
+            allowed[place] = [set(range(starts))] * num_segments
+        else:
+            allowed[place] = [{0}] * num_segments
+    for epoch in range(60):
+        for place in range(len(LENGTHS)):
+            dataset[epoch, place]
+    seen = {place: [set() for _ in range(num_segments)] for place in range(len(LENGTHS))}
+    for place, chosen in recorder.asked:
+        assert chosen == sorted(chosen)
+        for k, start in enumerate(chosen):
+            seen[place][k].add(start)
+    for place, segments in seen.items():
+        for k, starts in enumerate(segments):
+            assert starts <= allowed[place][k]
+            if LENGTHS[place] // num_segments:
+                assert starts == allowed[place][k]
+
+
+def test_validation_takes_the_centres(flow_shards):
+    recorder = Recorder(flow_shards)
+    dataset = dataset_of(recorder, training=False, augmentation=CentreCrop(16))
+    first = [dataset[0, place][0] for place in range(5)]
+    assert recorder.asked == [
+        (place, [((2 * k + 1) * starts) // 6 for k in range(3)])
+        for place, starts in enumerate(LENGTHS)
+    ]
+    assert all(torch.equal(first[place], dataset[9, place][0]) for place in range(5))
+
+
+def test_channels_are_unit_after_unit():
+    stack = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 5, 2), dtype=np.uint8)
+    tensor = to_channels(stack)
+    assert (tensor.shape, tensor.dtype) == ((2, 6, 4, 5), torch.uint8)
+    for k, unit, channel in np.ndindex(2, 3, 2):
+        assert np.array_equal(tensor[k, 2 * unit + channel].numpy(), stack[k, unit, ..., channel])
+
+
+def test_items_are_the_shards_pixels(flow_shards):
+    dataset = dataset_of(flow_shards, training=False, augmentation=CentreCrop(21))
+    snippets, label, place = dataset[0, 1]
+    stack = flow_shards.read(1, [1, 4, 7])[:, :, 1:22, 5:26]
+    assert torch.equal(snippets, to_channels(np.ascontiguousarray(stack)))
+    assert (label, place, dataset.name(1)) == (1, 1, "run/1.avi")
+
+
+# --- what goes wrong in a worker ---
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_damaged_image_is_one_line(tmp_path, num_workers):
+    modality = stored("rgb", codec="jpeg", quality=90)
+    shards = write_shards(tmp_path / "rgb", modality, random_videos(modality, [1, 1]))
+    path = tmp_path / "rgb" / "shard-00000.h5"
+    data = path.read_bytes()
+    assert data.count(b"\xff\xd8\xff") == 2
+    path.write_bytes(data.replace(b"\xff\xd8\xff", b"\0\0\0"))
+    loader, _ = make_loader(
+        dataset_of(shards, augmentation=CentreCrop(16), num_segments=1),
+        batch_size=2,
+        shuffle=False,
+        seed=0,
+        num_workers=num_workers,
+    )
+    with pytest.raises(ShardError) as caught:
+        list(stream(loader))
+    assert str(caught.value) == (
+        f"{path}: walk/0.avi, image 0: JPEG of shape (24, 32, 3) expected, got no JPEG; "
+        "delete the file and extract again"
+    )
+
+
+def test_bugs_keep_their_traceback():
+    def broken():
+        yield 1
+        raise KeyError("a bug")
+
+    with pytest.raises(KeyError, match="a bug"):
+        list(stream(broken()))
+
+
+# --- opening ---
+
+
+def make_folders(root, *names):
+    for name in names:
+        kind, _, algorithm = name.partition("-")
+        changes = {"algorithm": algorithm} if algorithm else {}
+        modality = stored(kind, snippet_length=1, **changes)
+        write_shards(root / name, modality, random_videos(modality, [1]))
+    records = (Record("walk/0.avi", 0, {1: "train"}), Record("run/9.avi", 1, {1: "train"}))
+    manifest = Manifest("tiny", ("walk", "run"), records)
+    write_manifest(manifest, root / "manifest.jsonl")
+    return manifest
+
+
+def opening_error(*arguments):
+    with pytest.raises(InputError) as caught:
+        open_modality(*arguments)
+    return str(caught.value)
+
+
+def test_open_modality(tmp_path):
+    manifest = make_folders(tmp_path, "rgb", "flow-dis")
+    for modality, flow, folder in (
+        ("rgb", None, "rgb"),
+        ("rgb", "tvl1", "rgb"),
+        ("flow", None, "flow-dis"),
+        ("flow", "dis", "flow-dis"),
+    ):
+        shards, read = open_modality(tmp_path, modality, flow)
+        assert (shards.folder, read) == (tmp_path / folder, manifest)
+
+
+def test_open_modality_that_is_not_there(tmp_path):
+    assert opening_error(tmp_path, "rgb", None) == (
+        f"{tmp_path / 'manifest.jsonl'}: no manifest there; "
+        "make one with tsn-preprocess scan or extract"
+    )
+    make_folders(tmp_path)
+    assert opening_error(tmp_path, "rgb", None) == (
+        f"{tmp_path}: no rgb shards, only nothing; extract them with tsn-preprocess extract, "
+        "or choose another --modality"
+    )
+    make_folders(tmp_path, "rgb", "flow-dis")
+    assert opening_error(tmp_path, "rgbdiff", None) == (
+        f"{tmp_path}: no rgbdiff shards, only flow-dis, rgb; extract them with "
+        "tsn-preprocess extract, or choose another --modality"
+    )
+    assert opening_error(tmp_path, "flow", "tvl1") == (
+        f"{tmp_path}: no flow-tvl1 shards, only flow-dis, rgb; extract them with "
+        "tsn-preprocess extract, or choose another --modality"
+    )
+    make_folders(tmp_path, "flow-farneback")
+    assert opening_error(tmp_path, "flow", None) == (
+        f"{tmp_path}: has flow-dis, flow-farneback; choose one with --flow"
+    )
+
+
+def test_open_flow_where_there_is_none(tmp_path):
+    make_folders(tmp_path, "rgb")
+    assert opening_error(tmp_path, "flow", None) == (
+        f"{tmp_path}: no flow shards, only rgb; extract them with tsn-preprocess extract, "
+        "or choose another --modality"
+    )
+
+
+def test_subsets_are_in_the_manifests_order(tmp_path):
+    modality = stored("rgb")
+    shards = write_shards(tmp_path / "rgb", modality, random_videos(modality, [1] * 4))
+    names = ("walk/2.avi", "gone.avi", "walk/0.avi", "run/3.avi")
+    records = [Record(name, 0, {1: "train", 2: "test"}) for name in names]
+    records.append(Record("run/1.avi", 1, {1: "test"}))
+    records.append(Record("lost.avi", 1, {1: "val"}))
+    manifest = Manifest("tiny", ("walk", "run"), tuple(records))
+    assert subset_numbers(shards, manifest, 1, "train") == ([2, 0, 3], ["gone.avi"])
+    assert subset_numbers(shards, manifest, 1, "test") == ([1], [])
+    for split, subset, message in (
+        (3, "train", "tiny: no split 3; it has 1, 2"),
+        (2, "train", f"{tmp_path / 'rgb'}: split 2 has no train videos with snippets"),
+        (1, "val", f"{tmp_path / 'rgb'}: split 1 has no val videos with snippets"),
+    ):
+        with pytest.raises(InputError) as caught:
+            subset_numbers(shards, manifest, split, subset)
+        assert str(caught.value) == message
+
+
+def test_a_set_of_shards_opened_twice_reads_the_same(flow_shards):
+    again = ShardSet(flow_shards.folder)
+    assert np.array_equal(again.read(3, [0, 5]), flow_shards.read(3, [0, 5]))
