@@ -90,6 +90,7 @@ class _Cursor:
         self._output = output
         self._wanted = wanted
         self._unit_size = (0, 0)
+        self._warped = 0
 
     def see(self, number: int, frame: Frame, previous: tuple[int, Frame]) -> None:
         """Add the unit that this frame completes, if a snippet needs it."""
@@ -102,7 +103,9 @@ class _Cursor:
         if not self._wanted(unit):
             return
         modality = self._output.modality
-        data = encode_image(self._output.make(first, last), modality.codec, modality.quality)
+        made = self._output.make(first, last)
+        data = encode_image(made.image, modality.codec, modality.quality)
+        self._warped += made.warped
         self._output.writer.add_image(unit, number, data)
         self._unit_size = first.size
 
@@ -128,6 +131,7 @@ class _Cursor:
             size=video.size,
             unit_size=self._unit_size,
             padding=len(self._padding(video)),
+            warped=self._warped,
         )
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 
-from tsn_core.errors import InputError, MissingDependencyError
+from preprocess.tvl1 import tvl1_backend, tvl1_flow
+from tsn_core.errors import InputError
 from tsn_core.modality import FLOW_ALGORITHMS
 
 # OpenCV's stubs want an array for the result, though None is what asks for a new one: hence Any.
@@ -16,18 +18,19 @@ FlowFunction = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 # OpenCV's own defaults (TV-L1, DIS medium) and those of its Farneback sample, spelled out because
 # they are part of what a shard says about itself.
-_DEFAULTS: dict[str, dict[str, Any]] = {
+_DEFAULTS: dict[str, dict[str, float | int | str]] = {
     "tvl1": {
         "tau": 0.25,
         "lambda": 0.15,
         "theta": 0.3,
-        "scales": 5,
+        "num_scales": 5,
         "scale_step": 0.8,
-        "warps": 5,
+        "num_warps": 5,
         "epsilon": 0.01,
         "inner_iterations": 30,
         "outer_iterations": 10,
         "median": 5,
+        "backend": "numba",
     },
     "farneback": {
         "pyramid_scale": 0.5,
@@ -46,16 +49,52 @@ _DIS_PRESETS = {
 }
 
 
-def flow_parameters(algorithm: str) -> dict[str, Any]:
+def flow_parameters(
+    algorithm: str, changes: Sequence[str] = (), backend: str = "numba"
+) -> dict[str, float | int | str]:
     """Return the parameters of an algorithm, by name.
 
+    Args:
+        algorithm: ``tvl1``, ``farneback`` or ``dis``.
+        changes: ``NAME=VALUE`` for parameters that differ from their defaults.
+        backend: Of ``tvl1``: ``numba``, or ``opencv``. Where Numba cannot be loaded the result says
+            ``opencv``, and a warning says so.
+
     Raises:
-        InputError: There is no such algorithm.
+        InputError: There is no such algorithm or parameter, or a value is of the wrong type.
+
+    Examples:
+        >>> flow_parameters("dis", ["preset=fast"])
+        {'preset': 'fast'}
     """
     if algorithm not in _DEFAULTS:
         choices = ", ".join(FLOW_ALGORITHMS)
         raise InputError(f"unknown flow algorithm {algorithm!r}; choose from {choices}")
-    return dict(_DEFAULTS[algorithm])
+    parameters = dict(_DEFAULTS[algorithm])
+    settable = [name for name in parameters if name != "backend"]
+    for change in changes:
+        name, _, text = change.partition("=")
+        if name not in settable:
+            raise InputError(
+                f"unknown parameter {name!r} of {algorithm}; choose from {', '.join(settable)}"
+            )
+        kind = type(parameters[name])
+        try:
+            parameters[name] = kind(text)
+        except ValueError:
+            what = {int: "a whole number", float: "a number"}[kind]
+            raise InputError(f"{algorithm} {name} must be {what}, got {text!r}") from None
+    if algorithm == "tvl1":
+        parameters["backend"] = tvl1_backend(backend)
+    try:
+        flow_function(algorithm, parameters)(_PROBE, _PROBE)  # complains of values out of range
+    except cv2.error as error:
+        given = ", ".join(f"{name}={value}" for name, value in parameters.items())
+        raise InputError(f"{algorithm}: OpenCV refuses {given}") from None
+    return parameters
+
+
+_PROBE = np.zeros((32, 32), np.uint8)
 
 
 def flow_function(algorithm: str, parameters: Mapping[str, Any]) -> FlowFunction:
@@ -70,50 +109,16 @@ def flow_function(algorithm: str, parameters: Mapping[str, Any]) -> FlowFunction
         from the first to the second, x then y.
 
     Raises:
-        InputError: There is no such algorithm.
-        MissingDependencyError: The installed OpenCV lacks the contrib modules.
+        InputError: A parameter is out of range; perhaps only when the function is called.
+        MissingDependencyError: OpenCV's TV-L1 is asked for and this OpenCV lacks it.
     """
     if algorithm == "tvl1":
-        return _tvl1(**{key.replace("lambda", "lambda_"): parameters[key] for key in parameters})
+        named = {"lambda_" if name == "lambda" else name: parameters[name] for name in parameters}
+        return functools.partial(tvl1_flow, **named)
     if algorithm == "farneback":
         return _farneback(**parameters)
-    if algorithm == "dis":
-        return _dis(**parameters)
-    flow_parameters(algorithm)  # names the choices
-    raise AssertionError(algorithm)
-
-
-def _tvl1(
-    tau: float,
-    lambda_: float,
-    theta: float,
-    scales: int,
-    scale_step: float,
-    warps: int,
-    epsilon: float,
-    inner_iterations: int,
-    outer_iterations: int,
-    median: int,
-) -> FlowFunction:
-    if not hasattr(cv2, "optflow"):
-        raise MissingDependencyError(
-            "TV-L1 needs cv2.optflow, which this OpenCV lacks: another OpenCV package hides "
-            "opencv-contrib-python; run: pip uninstall -y opencv-python opencv-python-headless "
-            "opencv-contrib-python && pip install opencv-contrib-python"
-        )
-    algorithm: Any = cv2.optflow.DualTVL1OpticalFlow.create(
-        tau=tau,
-        lambda_=lambda_,
-        theta=theta,
-        nscales=scales,
-        warps=warps,
-        epsilon=epsilon,
-        innnerIterations=inner_iterations,  # spelled so in OpenCV
-        outerIterations=outer_iterations,
-        scaleStep=scale_step,
-        medianFiltering=median,
-    )
-    return lambda first, second: algorithm.calc(first, second, None)
+    assert algorithm == "dis", algorithm
+    return _dis(**parameters)
 
 
 def _farneback(
@@ -130,5 +135,7 @@ def _farneback(
 
 
 def _dis(preset: str) -> FlowFunction:
-    algorithm: Any = cv2.DISOpticalFlow.create(_DIS_PRESETS[preset])
-    return lambda first, second: algorithm.calc(first, second, None)
+    if preset not in _DIS_PRESETS:
+        raise InputError(f"dis preset must be one of {', '.join(_DIS_PRESETS)}, got {preset!r}")
+    algorithm = cv2.DISOpticalFlow.create(_DIS_PRESETS[preset])
+    return lambda first, second: algorithm.calc(first, second, None)  # type: ignore[call-overload]

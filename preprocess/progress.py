@@ -71,7 +71,11 @@ def _lines(ticks: Path, total: int, label: str, console: Console, stop: threadin
         through, failed = read_ticks(ticks)
         if through != shown:
             seconds = time.monotonic() - began
-            console.print(progress_line(label, through, failed, total, seconds), highlight=False)
+            console.print(
+                progress_line(label, through, failed, total, seconds),
+                highlight=False,
+                soft_wrap=True,
+            )
             shown = through
 
 

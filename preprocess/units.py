@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
 
 import cv2
 import numpy as np
 
+from preprocess.camera import warped_flow
 from preprocess.flow import flow_function
 from tsn_core.modality import StoredModality
 from tsn_core.quantization import quantize_difference, quantize_flow
@@ -35,22 +37,37 @@ class Frame:
         return cv2.cvtColor(self._bgr, cv2.COLOR_BGR2GRAY)
 
 
-UnitMaker = Callable[[Frame, Frame], np.ndarray]
+@dataclass(frozen=True)
+class Unit:
+    """A unit as it is stored.
+
+    Attributes:
+        image: uint8, in the modality's stored layout.
+        warped: Whether the camera's motion was found and taken out.
+    """
+
+    image: np.ndarray
+    warped: bool = False
+
+
+UnitMaker = Callable[[Frame, Frame], Unit]
 
 
 def unit_maker(modality: StoredModality) -> UnitMaker:
-    """Return the function that makes the image of a unit.
-
-    Returns:
-        A function of the unit's first and last frame (the same frame for rgb), giving the image
-        in the modality's stored layout, uint8.
-    """
+    """Return the function that makes a unit from its first and last frame (for rgb, the same)."""
     if modality.name == "rgb":
-        return lambda first, _: first.rgb
+        return lambda first, _: Unit(first.rgb)
     if modality.name == "rgbdiff":
-        return lambda first, last: quantize_difference(first.rgb, last.rgb)
+        return lambda first, last: Unit(quantize_difference(first.rgb, last.rgb))
     assert modality.algorithm is not None
     parameters = dict(modality.parameters)
     bound = parameters.pop("bound")
     compute = flow_function(modality.algorithm, parameters)
-    return lambda first, last: quantize_flow(compute(first.gray, last.gray), bound)
+    if modality.name == "flow":
+        return lambda first, last: Unit(quantize_flow(compute(first.gray, last.gray), bound))
+
+    def make_warped(first: Frame, last: Frame) -> Unit:
+        flow, accepted = warped_flow(first.gray, last.gray, compute)
+        return Unit(quantize_flow(flow, bound), accepted)
+
+    return make_warped

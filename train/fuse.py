@@ -10,8 +10,9 @@ import numpy as np
 from train.scores import Scores
 from tsn_core.errors import InputError
 
-# Source: Wang et al., TSN (ECCV 2016), section 4.2: 1 for RGB, 1.5 for flow.
-_WEIGHTS = {"flow": 1.5}
+# Source: Wang et al., TSN (ECCV 2016), section 4.2: 1 for RGB, 1.5 for flow. What warped flow adds
+# beside flow is little, and so is its weight there.
+_WEIGHTS = {"flow": 1.5, "warpedflow": 0.5}
 
 
 def default_weight(name: str) -> float:

@@ -15,7 +15,7 @@ from tsn_core.tsn import TSN
 
 OPTIMIZERS = ("sgd", "adamw")
 # For a first convolution: (weights, biases), by modality; all other layers have (1, 2).
-_FIRST_CONVOLUTION = {"flow": (5.0, 10.0)}
+_FIRST_CONVOLUTION = {"flow": (5.0, 10.0), "warpedflow": (5.0, 10.0)}
 _OTHERWISE = (1.0, 2.0)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from typing import Any
 
 import click
@@ -18,6 +19,7 @@ class Program(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the chosen command."""
+        warnings.showwarning = _show_warning
         try:
             return super().invoke(ctx)
         except TSNError as error:
@@ -26,6 +28,10 @@ class Program(click.Group):
         except KeyboardInterrupt:
             click.echo("interrupted; the same command goes on where this one stopped", err=True)
             sys.exit(130)
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    click.echo(f"warning: {message}", err=True)
 
 
 class Size(click.ParamType):

@@ -7,6 +7,7 @@ consecutive units are one snippet, the network's input.
 |---|---|---|---|---|
 | rgb | the frame | 1 | (H, W, 3) | 3 |
 | flow | displacement from frame t to t+1 | 2 | (2H, W): x on top of y | 2 |
+| warpedflow | the same, the camera's motion taken out | 2 | (2H, W) | 2 |
 | rgbdiff | frame t+1 minus frame t | 2 | (H, W, 3) | 3 |
 """
 
@@ -44,6 +45,7 @@ class Modality:
         std: Divisor after that, one per channel of a unit.
         stacked: Whether the channels of a unit lie below each other in one gray image.
         mirrored_channels: Channels whose sign turns when the image is mirrored left to right.
+        has_algorithm: Whether there are several ways to compute it, of which folders tell one.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Modality:
     std: tuple[float, ...]
     stacked: bool = False
     mirrored_channels: tuple[int, ...] = ()
+    has_algorithm: bool = False
 
     def num_units(self, num_frames: int) -> int:
         """Return how many units a video of ``num_frames`` frames has.
@@ -84,7 +87,8 @@ _TABLE = {
         # Normalisation as in the TSN authors' PyTorch code: ImageNet's for RGB, zero motion to
         # zero and the mean ImageNet deviation for flow, twice that for differences.
         Modality("rgb", 1, 3, 1, _IMAGENET_MEAN, _IMAGENET_STD),
-        Modality("flow", 2, 2, 5, (127.5,) * 2, (_MEAN_STD,) * 2, True, (0,)),
+        Modality("flow", 2, 2, 5, (127.5,) * 2, (_MEAN_STD,) * 2, True, (0,), True),
+        Modality("warpedflow", 2, 2, 5, (127.5,) * 2, (_MEAN_STD,) * 2, True, (0,), True),
         Modality("rgbdiff", 2, 3, 5, (128.0,) * 3, (2 * _MEAN_STD,) * 3),
     )
 }

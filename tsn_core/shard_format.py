@@ -33,6 +33,7 @@ TABLE_DTYPES: dict[str, np.dtype] = {
     "video_size": np.dtype("<i4"),
     "video_unit_size": np.dtype("<i4"),
     "video_padding": np.dtype("<i4"),
+    "video_warped": np.dtype("<i4"),
     "video_crc32": np.dtype("<u4"),
 }
 STRING_TABLES = ("video_name", "failed_name", "failed_reason")
@@ -109,6 +110,7 @@ class ShardTables:
         video_size: (V, 2); (height, width) of the source.
         video_unit_size: (V, 2); (height, width) of the stored units.
         video_padding: (V,); units made by repeating the last frame of a short video.
+        video_warped: (V,); units from which the camera's motion was taken out (warpedflow).
         video_crc32: (V,); CRC-32 of the video's bytes in ``images``.
         video_name: (V,); unique names.
         failed_name: (F,); videos of this shard that could not be extracted.
@@ -126,6 +128,7 @@ class ShardTables:
     video_size: np.ndarray
     video_unit_size: np.ndarray
     video_padding: np.ndarray
+    video_warped: np.ndarray
     video_crc32: np.ndarray
     video_name: tuple[str, ...]
     failed_name: tuple[str, ...]

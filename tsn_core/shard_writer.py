@@ -111,6 +111,7 @@ class ShardWriter:
         size: tuple[int, int],
         unit_size: tuple[int, int],
         padding: int,
+        warped: int = 0,
     ) -> None:
         """Close the open video.
 
@@ -123,6 +124,7 @@ class ShardWriter:
             size: (height, width) of the source.
             unit_size: (height, width) of the units.
             padding: Units made by repeating the last frame.
+            warped: Units from which the camera's motion was taken out.
         """
         tables = self._tables
         first_image = tables["video_image"][-1]
@@ -138,6 +140,7 @@ class ShardWriter:
         tables["video_size"].append(size)
         tables["video_unit_size"].append(unit_size)
         tables["video_padding"].append(padding)
+        tables["video_warped"].append(warped)
         tables["video_crc32"].append(self._crc32)
         self._units, self._crc32 = [], 0
 
