@@ -24,6 +24,7 @@ def settings(**changes):
         "head_factor": 1.0,
         "momentum": 0.9,
         "weight_decay": 0.0005,
+        "schedule": "step",
         "decay_epochs": (2, 4),
         "gradient_clip": 20.0,
     }
@@ -146,16 +147,24 @@ def test_a_step_of_sgd_by_hand():
 
 
 def test_the_rate_falls_to_a_tenth_after_so_many_epochs():
-    rates = [rate_at(epoch, 0.001, (2, 4)) for epoch in range(6)]
-    assert rates == [0.001, 0.001, 0.0001, 0.0001, 0.00001, 0.00001]
-    assert rate_at(89, 0.001, ()) == 0.001
-    assert rate_at(5, 0.001, (4, 2)) == 0.00001
+    steps = settings(learning_rate=0.001, decay_epochs=(4, 2))
+    rates = [rate_at(epoch, 6, steps) for epoch in range(6)]
+    assert rates == pytest.approx([0.001, 0.001, 0.0001, 0.0001, 0.00001, 0.00001])
+    assert rate_at(89, 90, settings(learning_rate=0.001, decay_epochs=())) == 0.001
+
+
+def test_the_rate_falls_along_half_a_cosine():
+    cosine = settings(learning_rate=0.001, schedule="cosine")
+    rates = [rate_at(epoch, 4, cosine) for epoch in range(4)]
+    half = 0.5**0.5
+    assert rates == pytest.approx([0.001, 0.0005 * (1 + half), 0.0005, 0.0005 * (1 - half)])
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"optimizer": "adam"}, "unknown optimizer 'adam'; choose from sgd, adamw"),
+        ({"schedule": "line"}, "unknown schedule 'line'; choose from step, cosine"),
         ({"learning_rate": 0.0}, "learning_rate must be > 0, got 0.0"),
         ({"learning_rate": float("nan")}, "learning_rate must be > 0, got nan"),
         ({"head_factor": -1.0}, "head_factor must be > 0, got -1.0"),

@@ -11,7 +11,7 @@ import numpy as np
 
 from tsn_core.errors import InputError
 
-_SCALES = (1.0, 0.875, 0.75, 0.66)  # {256, 224, 192, 168} of a 256-pixel side
+SCALES = (1.0, 0.875, 0.75, 0.66)  # {256, 224, 192, 168} of a 256-pixel side
 _MAX_DISTORTION = 1  # width and height are at most so many scales apart
 _TEST_SCALE = 0.875  # 224 of 256
 
@@ -56,7 +56,9 @@ def mirror(stack: np.ndarray, mirrored_channels: Sequence[int]) -> np.ndarray:
     return flipped
 
 
-def random_box(height: int, width: int, generator: np.random.Generator) -> Box:
+def random_box(
+    height: int, width: int, generator: np.random.Generator, scales: Sequence[float] = SCALES
+) -> Box:
     """Return a random corner crop of random scale and aspect ratio.
 
     Height and width are drawn from {1, 0.875, 0.75, 0.66} of the shorter side, rounded down and at
@@ -64,7 +66,7 @@ def random_box(height: int, width: int, generator: np.random.Generator) -> Box:
 
     Source: Wang et al., TSN (ECCV 2016), section 3.2, data augmentation.
     """
-    sides = [max(int(scale * min(height, width)), 1) for scale in _SCALES]
+    sides = [max(int(scale * min(height, width)), 1) for scale in scales]
     pairs = [
         (a, b)
         for i, a in enumerate(sides)
@@ -88,14 +90,21 @@ def corners_and_centre(
 class TrainingAugmentation:
     """Random corner crop, resized, and mirrored half of the time."""
 
-    def __init__(self, size: int, flip: bool, mirrored_channels: Sequence[int]) -> None:
+    def __init__(
+        self,
+        size: int,
+        flip: bool,
+        mirrored_channels: Sequence[int],
+        scales: Sequence[float] = SCALES,
+    ) -> None:
         self._size = size
         self._flip = flip
         self._mirrored_channels = tuple(mirrored_channels)
+        self._scales = tuple(scales)
 
     def __call__(self, stack: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Return (K, L, size, size, C) uint8."""
-        box = random_box(stack.shape[2], stack.shape[3], generator)
+        box = random_box(stack.shape[2], stack.shape[3], generator, self._scales)
         flip = generator.random() < 0.5
         stack = resize_stack(stack, box, self._size)
         return mirror(stack, self._mirrored_channels) if flip and self._flip else stack

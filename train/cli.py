@@ -49,6 +49,11 @@ def main() -> None:
 )
 @click.option("--input-size", type=int, default=224, help="Side of the crops, in px.")
 @click.option("--flip/--no-flip", default=True, help="Mirror half of the training videos.")
+@click.option(
+    "--crop-scales",
+    default="1,0.875,0.75,0.66",
+    help="Sides of the training crops, as shares of the shorter side of a frame.",
+)
 @click.option("--epochs", type=int, default=90)
 @click.option("--batch-size", type=int, default=32, help="Videos per step.")
 @click.option("--optimizer", type=click.Choice(sorted(_OPTIMIZERS)), default="sgd")
@@ -58,6 +63,12 @@ def main() -> None:
 )
 @click.option("--momentum", type=float, default=0.9, help="Of SGD.")
 @click.option("--weight-decay", type=float, default=0.0005)
+@click.option(
+    "--schedule",
+    type=click.Choice(["step", "cosine"]),
+    default="step",
+    help="How the rate falls: in steps, or along half a cosine.",
+)
 @click.option(
     "--lr-steps",
     help="Epochs after which the rate falls to a tenth, such as 36,72.  "
@@ -90,6 +101,7 @@ def fit(**options: Any) -> None:
     for name in ("seed", "workers"):
         if options[name] is not None and options[name] < 0:
             raise InputError(f"--{name} must be 0 or more, got {options[name]}")
+    crop_scales = _crop_scales(options["crop_scales"])
     shards, manifest = open_modality(options["shards"], options["modality"], options["flow"])
     model_settings = ModelSettings(
         modality=options["modality"],
@@ -113,6 +125,7 @@ def fit(**options: Any) -> None:
         else options["head_lr_factor"],
         momentum=options["momentum"],
         weight_decay=options["weight_decay"],
+        schedule=options["schedule"],
         decay_epochs=_decay_epochs(options["lr_steps"], options["epochs"]),
         gradient_clip=options["clip_gradient"],
     )
@@ -124,6 +137,7 @@ def fit(**options: Any) -> None:
         num_segments=options["num_segments"],
         input_size=options["input_size"],
         flip=options["flip"],
+        crop_scales=crop_scales,
         batch_size=options["batch_size"],
         seed=options["seed"],
         num_workers=_default_workers() if options["workers"] is None else options["workers"],
@@ -153,6 +167,7 @@ def fit(**options: Any) -> None:
             "batch_size": options["batch_size"],
             "input_size": options["input_size"],
             "flip": options["flip"],
+            "crop_scales": crop_scales,
             "seed": options["seed"],
             "val_subset": val_subset,
         }
@@ -346,6 +361,16 @@ def _report_missing(console: Console, subset: str, missing: list[str], total: in
             highlight=False,
             soft_wrap=True,
         )
+
+
+def _crop_scales(text: str) -> tuple[float, ...]:
+    try:
+        scales = tuple(float(part) for part in text.replace(",", " ").split())
+    except ValueError:
+        scales = ()
+    if not scales or not all(0 < scale <= 1 for scale in scales):
+        raise InputError(f"--crop-scales must be numbers above 0 and up to 1, got {text!r}")
+    return scales
 
 
 def _default_workers() -> int:

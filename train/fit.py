@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,7 @@ def make_loaders(
     num_segments: int,
     input_size: int,
     flip: bool,
+    crop_scales: Sequence[float],
     batch_size: int,
     seed: int,
     num_workers: int,
@@ -81,7 +82,9 @@ def make_loaders(
         "num_workers": num_workers,
         "worker_start": worker_start,
     }
-    augmentation = TrainingAugmentation(input_size, flip, shards.modality.kind.mirrored_channels)
+    augmentation = TrainingAugmentation(
+        input_size, flip, shards.modality.kind.mirrored_channels, crop_scales
+    )
     train_loader, sampler = make_loader(
         SnippetDataset(shards, training, augmentation=augmentation, training=True, **common),
         shuffle=True,
@@ -171,7 +174,7 @@ def fit(
     progress = EpochProgress(console, epochs)
     for epoch in range(len(rows), epochs):
         began = time.perf_counter()
-        rate = rate_at(epoch, optimizer_settings.learning_rate, optimizer_settings.decay_epochs)
+        rate = rate_at(epoch, epochs, optimizer_settings)
         set_rate(optimizer, rate)
         sampler.epoch = epoch
         torch.manual_seed(_epoch_seed(seed, epoch))  # of dropout, wherever the run was interrupted

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from tsn_core.errors import InputError
 from tsn_core.tsn import TSN
 
 OPTIMIZERS = ("sgd", "adamw")
+SCHEDULES = ("step", "cosine")
 # For a first convolution: (weights, biases), by modality; all other layers have (1, 2).
 _FIRST_CONVOLUTION = {"flow": (5.0, 10.0), "warpedflow": (5.0, 10.0)}
 _OTHERWISE = (1.0, 2.0)
@@ -29,7 +30,9 @@ class OptimizerSettings:
         head_factor: The classifier and the consensus learn so many times faster.
         momentum: Of SGD.
         weight_decay: Of weights; biases and BatchNorm have none.
-        decay_epochs: The rate is divided by ten when so many epochs are through.
+        schedule: ``step`` divides the rate by ten at ``decay_epochs``; ``cosine`` lets it fall
+            along half a cosine, to nothing after the last epoch.
+        decay_epochs: How many epochs are through when a step comes.
         gradient_clip: Largest norm of the gradient; 0 does not clip.
     """
 
@@ -38,6 +41,7 @@ class OptimizerSettings:
     head_factor: float
     momentum: float
     weight_decay: float
+    schedule: str
     decay_epochs: tuple[int, ...]
     gradient_clip: float
 
@@ -45,6 +49,10 @@ class OptimizerSettings:
         if self.optimizer not in OPTIMIZERS:
             raise InputError(
                 f"unknown optimizer {self.optimizer!r}; choose from {', '.join(OPTIMIZERS)}"
+            )
+        if self.schedule not in SCHEDULES:
+            raise InputError(
+                f"unknown schedule {self.schedule!r}; choose from {', '.join(SCHEDULES)}"
             )
         for name in ("learning_rate", "head_factor"):
             if not getattr(self, name) > 0:
@@ -101,14 +109,11 @@ def make_optimizer(model: TSN, settings: OptimizerSettings) -> torch.optim.Optim
     return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.momentum)
 
 
-def rate_at(epoch: int, learning_rate: float, decay_epochs: Sequence[int]) -> float:
-    """Return the learning rate of a 0-based epoch.
-
-    Examples:
-        >>> [rate_at(epoch, 0.5, (36, 72)) for epoch in (0, 35, 36)]
-        [0.5, 0.5, 0.05]
-    """
-    return learning_rate / 10 ** sum(epoch >= decay for decay in decay_epochs)
+def rate_at(epoch: int, epochs: int, settings: OptimizerSettings) -> float:
+    """Return the learning rate of a 0-based epoch, one of ``epochs``."""
+    if settings.schedule == "cosine":
+        return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
+    return settings.learning_rate * 0.1 ** sum(epoch >= decay for decay in settings.decay_epochs)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from tsn_core.atomic import atomic_path, write_text
-from tsn_core.errors import CheckpointError, InputError, SettingsError
+from tsn_core.errors import CheckpointError, SettingsError
 from tsn_core.torch_file import read_torch_file
 from tsn_core.tsn import TSN, ModelSettings
 
@@ -154,8 +154,10 @@ def load_checkpoint(path: Path) -> tuple[TSN, list[str], dict[str, Any]]:
         model = TSN(ModelSettings(**content["settings"]))
         model.load_state_dict(content["model"])
         return model, list(content["class_names"]), dict(content["progress"])
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, InputError) as error:
-        reason = str(error).strip().split("\n")[0]
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        reason = str(error).strip().split("\n")[0].rstrip(":")
+        if isinstance(error, KeyError):
+            reason = f"no {error.args[0]}"
         raise CheckpointError(
             f"{path}: damaged: {reason}; delete the file and train again"
         ) from None

@@ -39,7 +39,7 @@ def open_modality(shards: Path, modality: str, flow: str | None) -> tuple[ShardS
         flows = [name for name in there if name.startswith(f"{modality}-")]
         if len(flows) > 1:
             raise InputError(f"{shards}: has {', '.join(flows)}; choose one with --flow")
-        folder = flows[0] if flows else "flow"
+        folder = flows[0] if flows else modality
     else:
         folder = modality_folder(modality, flow if several else None)
     if folder not in there:
