@@ -76,7 +76,7 @@ def stored(name: str, **changes: Any) -> StoredModality:
         "codec": "raw",
         "quality": None,
         "scale": 1.0,
-        "zero": {"rgb": 0.0, "flow": 127.5, "rgbdiff": 128.0}[name],
+        "zero": {"rgb": 0.0, "rgbdiff": 128.0}.get(name, 127.5),
         "height": 24,
         "width": 32,
     }

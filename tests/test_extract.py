@@ -22,12 +22,14 @@ from conftest import (
 from rich.console import Console
 
 from preprocess import extraction
+from preprocess.camera import warped_flow
 from preprocess.executor import run_jobs
 from preprocess.extract import default_videos_per_shard, extract_dataset
 from preprocess.flow import flow_function, flow_parameters
+from preprocess.tvl1 import tvl1_flow
 from preprocess.video import Video
 from tsn_core.check import folder_defects
-from tsn_core.errors import InputError, MissingDependencyError, TSNError
+from tsn_core.errors import InputError, TSNError
 from tsn_core.manifest import Manifest, Record
 from tsn_core.quantization import quantize_flow
 from tsn_core.sampling import SnippetPlan
@@ -47,7 +49,7 @@ PLANS = {
 
 
 def modality(name, algorithm="farneback", **changes):
-    if name == "flow":
+    if name in ("flow", "warpedflow"):
         parameters = {"bound": 20.0, **flow_parameters(algorithm)}
         changes = {"algorithm": algorithm, "parameters": parameters, **changes}
     return stored(name, **changes)
@@ -90,8 +92,10 @@ def naive_image(kind, first, last):
     gray = [cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY) for frame in (first, last)]
     if kind.algorithm == "farneback":
         flow = cv2.calcOpticalFlowFarneback(*gray, None, 0.5, 3, 15, 3, 5, 1.2, 0)
-    elif kind.algorithm == "tvl1":
+    elif kind.algorithm == "tvl1" and kind.parameters["backend"] == "opencv":
         flow = cv2.optflow.DualTVL1OpticalFlow.create().calc(*gray, None)
+    elif kind.algorithm == "tvl1":
+        flow = tvl1_flow(*gray)
     else:
         flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(*gray, None)
     image = quantize_flow(flow, kind.parameters["bound"])
@@ -141,9 +145,12 @@ def test_every_snippet_of_every_modality_is_the_naive_one(lengths, tmp_path, pla
         assert folder_defects(tmp_path / "d" / kind.folder) == []
 
 
-@pytest.mark.parametrize("algorithm", ["tvl1", "dis"])
-def test_the_other_flow_algorithms(lengths, tmp_path, algorithm):
-    kind = modality("flow", algorithm, snippet_length=2)
+@pytest.mark.parametrize(
+    ("algorithm", "backend"), [("tvl1", "numba"), ("tvl1", "opencv"), ("dis", "numba")]
+)
+def test_the_other_flow_algorithms(lengths, tmp_path, algorithm, backend):
+    parameters = {"bound": 15.0, **flow_parameters(algorithm, backend=backend)}
+    kind = modality("flow", algorithm, snippet_length=2, parameters=parameters)
     plan = SnippetPlan(snippets=2)
     extract(lengths, tmp_path, [kind], plan, names=["9.avi", "1.avi"])
     for name in ("1.avi", "9.avi"):
@@ -580,23 +587,84 @@ def test_spelled_out_parameters_are_opencv_s_own():
         ("tvl1", cv2.optflow.DualTVL1OpticalFlow.create()),
         ("dis", cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)),
     ):
-        ours = flow_function(algorithm, flow_parameters(algorithm))
+        ours = flow_function(algorithm, flow_parameters(algorithm, backend="opencv"))
         assert np.array_equal(ours(*grays), own.calc(*grays, None))
 
 
-@pytest.mark.parametrize("function", [flow_parameters, lambda name: flow_function(name, {})])
-def test_unknown_flow(function):
+def test_flow_without_the_camera_s_motion(tmp_path):
+    data = tmp_path / "data"
+    write_clip(data / "x.avi", moving_frames(7, (96, 128)))
+    write_clip(data / "still.avi", [np.full((96, 128, 3), 90, np.uint8)] * 7)
+    size = {"height": 96, "width": 128}
+    kinds = [modality("flow", **size), modality("warpedflow", **size)]
+    extract(data, tmp_path, kinds, PLANS["dense"], videos_per_shard=2)
+    plain, warped = (opened(tmp_path, kind) for kind in kinds)
+    assert warped.folder.name == "warpedflow-farneback"
+    compute = flow_function("farneback", flow_parameters("farneback"))
+    grays = [cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY) for frame in decode_all(data / "x.avi")]
+    made = [warped_flow(*pair, compute) for pair in pairwise(grays)]
+    images = [np.dstack(np.split(quantize_flow(flow, 20.0), 2)) for flow, _ in made]
+    video = warped.number("x.avi")
+    assert np.array_equal(warped.read(video, [0, 1]), [images[:5], images[1:]])
+    for kind, count in ((kinds[0], 0), (kinds[1], sum(accepted for _, accepted in made))):
+        tables = Shard(tmp_path / "d" / kind.folder / "shard-00000.h5").tables
+        assert tables.video_warped[video] == count
+        assert tables.video_warped[1 - video] == 0, "nothing moves, nothing is found"
+    assert sum(accepted for _, accepted in made) > 3
+
+    def motion(shards):
+        return np.abs(shards.read(video, [0])[..., 16:-16, 16:-16, :].astype(float) - 127.5).mean()
+
+    assert motion(warped) < motion(plain) / 3
+
+
+def test_unknown_flow():
     with pytest.raises(InputError) as caught:
-        function("tvl")
+        flow_parameters("tvl")
     assert str(caught.value) == "unknown flow algorithm 'tvl'; choose from tvl1, farneback, dis"
 
 
-def test_an_opencv_without_contrib_says_so(monkeypatch):
-    monkeypatch.delattr(cv2, "optflow")
-    with pytest.raises(MissingDependencyError) as caught:
-        flow_function("tvl1", flow_parameters("tvl1"))
-    assert str(caught.value) == (
-        "TV-L1 needs cv2.optflow, which this OpenCV lacks: another OpenCV package hides "
-        "opencv-contrib-python; run: pip uninstall -y opencv-python opencv-python-headless "
-        "opencv-contrib-python && pip install opencv-contrib-python"
-    )
+@pytest.mark.parametrize(
+    ("algorithm", "change", "message"),
+    [
+        (
+            "farneback",
+            "speed=3",
+            "unknown parameter 'speed' of farneback; choose from pyramid_scale, levels, window, "
+            "iterations, poly_n, poly_sigma",
+        ),
+        ("farneback", "levels", "farneback levels must be a whole number, got ''"),
+        ("farneback", "levels=2.5", "farneback levels must be a whole number, got '2.5'"),
+        ("farneback", "poly_sigma=x", "farneback poly_sigma must be a number, got 'x'"),
+        ("tvl1", "epsilon=-1", "epsilon must be >= 0 and finite, got -1.0"),
+        ("tvl1", "median=4", "median must be 1 (no filter), 3 or 5, got 4"),
+        (
+            "tvl1",
+            "backend=cuda",
+            "unknown parameter 'backend' of tvl1; choose from tau, lambda, theta, num_scales, "
+            "scale_step, num_warps, epsilon, inner_iterations, outer_iterations, median",
+        ),
+        ("dis", "preset=slow", "dis preset must be one of ultrafast, fast, medium, got 'slow'"),
+    ],
+)
+def test_bad_flow_parameters(algorithm, change, message):
+    with pytest.raises(InputError) as caught:
+        flow_parameters(algorithm, [change])
+    assert str(caught.value) == message
+
+
+def test_flow_parameters_change_the_flow():
+    for algorithm, change, name, value in (
+        ("tvl1", "num_warps=1", "num_warps", 1),
+        ("tvl1", "lambda=0.05", "lambda", 0.05),
+        ("farneback", "poly_n=7", "poly_n", 7),
+        ("dis", "preset=ultrafast", "preset", "ultrafast"),
+    ):
+        parameters = flow_parameters(algorithm, [change])
+        assert parameters[name] == value
+        assert {**parameters, name: None} == {**flow_parameters(algorithm), name: None}
+        frames = moving_frames(2, (64, 64))
+        grays = [cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY) for frame in frames]
+        changed = flow_function(algorithm, parameters)(*grays)
+        usual = flow_function(algorithm, flow_parameters(algorithm))(*grays)
+        assert not np.array_equal(changed, usual), algorithm

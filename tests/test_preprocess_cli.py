@@ -108,6 +108,19 @@ def test_extract(extract, folder_dataset, tmp_path):
     assert np.array_equal(rgb.read(0, [0])[0, 0], first[..., ::-1])  # 9 frames: 1, 4 and 7
 
 
+def test_flow_is_described_by_what_was_asked(extract, tmp_path):
+    options = ("--bound", 15, "--flow-backend", "opencv", "--flow-parameter", "median=1")
+    assert extract("--modality", "flow", *options).exit_code == 0
+    kind = ShardSet(tmp_path / "shards" / "gestures" / "flow-tvl1").modality
+    assert kind.parameters["backend"] == "opencv"
+    assert kind.parameters["median"] == 1
+    assert kind.parameters["bound"] == 15.0
+    assert (kind.scale, kind.zero) == (30 / 255, 127.5)
+    assert extract(*THREE, "--warp").exit_code == 0
+    folders = {path.name for path in (tmp_path / "shards" / "gestures").iterdir() if path.is_dir()}
+    assert folders == {"flow-tvl1", "rgb", "rgbdiff", "warpedflow-farneback"}
+
+
 def test_a_second_run_says_so(extract):
     first = extract()
     second = extract()
@@ -230,6 +243,10 @@ def test_modalities_that_are_cut_differently_are_refused(extract, tmp_path):
         (("--size", "70000x1"), "width must be 1 to 65536, got 70000"),
         (("--videos-per-shard", "0"), "--videos-per-shard must be > 0, got 0"),
         (("--jobs", "0"), "--jobs must be > 0, got 0"),
+        (
+            ("--modality", "flow", "--flow-parameter", "median=2"),
+            "median must be 1 (no filter), 3 or 5, got 2",
+        ),
     ],
 )
 def test_bad_numbers(extract, tmp_path, options, message):

@@ -228,7 +228,7 @@ def test_fingerprint_follows_every_setting():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"name": "depth"}, "unknown modality 'depth'; choose from rgb, flow, rgbdiff"),
+        ({"name": "depth"}, "unknown modality 'depth'; choose from rgb, flow, warpedflow, rgbdiff"),
         ({"snippet_length": 0}, "snippet_length must be > 0, got 0"),
         ({"channels": 2}, "rgb has 3 channels, got 2"),
         ({"codec": "png"}, "unknown codec 'png'; choose from jpeg, raw"),
