@@ -65,6 +65,13 @@ def test_boxes_of_tiny_frames_are_inside(height, width):
         assert top + box_height <= height and left + box_width <= width
 
 
+def test_boxes_of_other_scales():
+    generator = np.random.default_rng(0)
+    sizes = {random_box(100, 200, generator, (1.0, 0.5, 0.25))[2:] for _ in range(300)}
+    assert sizes == {(100, 100), (100, 50), (50, 100), (50, 50), (50, 25), (25, 50), (25, 25)}
+    assert {random_box(9, 12, generator, (1.0,))[2:] for _ in range(20)} == {(9, 9)}
+
+
 def test_corners_and_centre_by_hand():
     assert corners_and_centre(10, 20, 4, 6) == [(0, 0), (0, 14), (6, 0), (6, 14), (3, 7)]
 

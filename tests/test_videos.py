@@ -179,6 +179,7 @@ def test_validation_takes_the_centres(flow_shards):
 def test_channels_are_unit_after_unit():
     stack = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 5, 2), dtype=np.uint8)
     tensor = to_channels(stack)
+    assert tensor.is_contiguous() and to_channels(stack[:, :1]).is_contiguous()
     assert (tensor.shape, tensor.dtype) == ((2, 6, 4, 5), torch.uint8)
     for k, unit, channel in np.ndindex(2, 3, 2):
         assert np.array_equal(tensor[k, 2 * unit + channel].numpy(), stack[k, unit, ..., channel])

@@ -61,7 +61,7 @@ def random_box(
 ) -> Box:
     """Return a random corner crop of random scale and aspect ratio.
 
-    Height and width are drawn from {1, 0.875, 0.75, 0.66} of the shorter side, rounded down and at
+    Height and width are drawn from the scales, as shares of the shorter side, rounded down and at
     most one step apart; the place is one of the four corners or the centre.
 
     Source: Wang et al., TSN (ECCV 2016), section 3.2, data augmentation.

@@ -113,7 +113,7 @@ def rate_at(epoch: int, epochs: int, settings: OptimizerSettings) -> float:
     """Return the learning rate of a 0-based epoch, one of ``epochs``."""
     if settings.schedule == "cosine":
         return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
-    return settings.learning_rate * 0.1 ** sum(epoch >= decay for decay in settings.decay_epochs)
+    return settings.learning_rate / 10 ** sum(epoch >= decay for decay in settings.decay_epochs)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

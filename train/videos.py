@@ -70,9 +70,12 @@ def subset_numbers(
 
 
 def to_channels(stack: np.ndarray) -> torch.Tensor:
-    """Return a stack (K, L, H, W, C) as the network's input (K, L * C, H, W), both uint8."""
+    """Return a stack (K, L, H, W, C) as the network's input (K, L * C, H, W), both uint8.
+
+    Contiguous: another layout in memory, which workers do not keep, gives other roundings.
+    """
     k, length, height, width, channels = stack.shape
-    moved = stack.transpose(0, 1, 4, 2, 3)  # (K, L, C, H, W)
+    moved = np.ascontiguousarray(stack.transpose(0, 1, 4, 2, 3))  # (K, L, C, H, W)
     return torch.from_numpy(moved.reshape(k, length * channels, height, width))
 
 
