@@ -26,6 +26,7 @@ def settings(**changes):
         "weight_decay": 0.0005,
         "schedule": "step",
         "decay_epochs": (2, 4),
+        "warmup_epochs": 0,
         "gradient_clip": 20.0,
     }
     return OptimizerSettings(**{**fields, **changes})
@@ -151,6 +152,12 @@ def test_the_rate_falls_to_a_tenth_after_so_many_epochs():
     rates = [rate_at(epoch, 6, steps) for epoch in range(6)]
     assert rates == pytest.approx([0.001, 0.001, 0.0001, 0.0001, 0.00001, 0.00001])
     assert rate_at(89, 90, settings(learning_rate=0.001, decay_epochs=())) == 0.001
+
+
+def test_the_rate_rises_in_a_line_at_first():
+    warm = settings(learning_rate=0.4, decay_epochs=(6,), warmup_epochs=3)
+    rates = [rate_at(epoch, 8, warm) for epoch in range(8)]
+    assert rates == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.4, 0.4, 0.04, 0.04])
 
 
 def test_the_rate_falls_along_half_a_cosine():

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 _PATH = click.Path(path_type=Path)
 _CONSENSUS = ("avg", "max", "topk", "weighted", "attention", "gru")
-_OPTIMIZERS = {  # optimizer: (learning rate, factor of the head)
-    "sgd": (0.001, 1.0),
-    "adamw": (0.0002, 10.0),
+_OPTIMIZERS = {  # optimizer: (learning rate, factor of the head, tenths of the epochs to warm up)
+    "sgd": (0.001, 1.0, 0),
+    "adamw": (0.0002, 10.0, 1),
 }
 
 
@@ -74,6 +74,11 @@ def main() -> None:
     help="Epochs after which the rate falls to a tenth, such as 36,72.  "
     "[default: at 40% and 80% of the epochs]",
 )
+@click.option(
+    "--warmup-epochs",
+    type=int,
+    help="The rate rises over so many.  [default: sgd 0, adamw a tenth of the epochs]",
+)
 @click.option("--clip-gradient", type=float, default=20.0, help="Largest norm; 0 does not clip.")
 @click.option("--seed", type=int, default=0)
 @click.option("--workers", type=int, help="Loading processes.  [default: 2, fewer on few cores]")
@@ -116,7 +121,7 @@ def fit(**options: Any) -> None:
         if options["partial_bn"] is None
         else options["partial_bn"],
     )
-    usual_rate, usual_factor = _OPTIMIZERS[options["optimizer"]]
+    usual_rate, usual_factor, usual_warmup = _OPTIMIZERS[options["optimizer"]]
     optimizer_settings = OptimizerSettings(
         optimizer=options["optimizer"],
         learning_rate=usual_rate if options["lr"] is None else options["lr"],
@@ -127,6 +132,9 @@ def fit(**options: Any) -> None:
         weight_decay=options["weight_decay"],
         schedule=options["schedule"],
         decay_epochs=_decay_epochs(options["lr_steps"], options["epochs"]),
+        warmup_epochs=usual_warmup * options["epochs"] // 10
+        if options["warmup_epochs"] is None
+        else options["warmup_epochs"],
         gradient_clip=options["clip_gradient"],
     )
     device = choose_device(options["device"])

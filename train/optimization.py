@@ -33,6 +33,8 @@ class OptimizerSettings:
         schedule: ``step`` divides the rate by ten at ``decay_epochs``; ``cosine`` lets it fall
             along half a cosine, to nothing after the last epoch.
         decay_epochs: How many epochs are through when a step comes.
+        warmup_epochs: Over so many first epochs the rate rises in a line. AdamW needs it: its steps
+            are of full size from the first on, when a fresh classifier's gradients are only noise.
         gradient_clip: Largest norm of the gradient; 0 does not clip.
     """
 
@@ -43,6 +45,7 @@ class OptimizerSettings:
     weight_decay: float
     schedule: str
     decay_epochs: tuple[int, ...]
+    warmup_epochs: int
     gradient_clip: float
 
     def __post_init__(self) -> None:
@@ -57,7 +60,7 @@ class OptimizerSettings:
         for name in ("learning_rate", "head_factor"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} must be > 0, got {getattr(self, name)}")
-        for name in ("momentum", "weight_decay", "gradient_clip"):
+        for name in ("momentum", "weight_decay", "warmup_epochs", "gradient_clip"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} must be 0 or more, got {getattr(self, name)}")
         for epoch in self.decay_epochs:
@@ -111,9 +114,10 @@ def make_optimizer(model: TSN, settings: OptimizerSettings) -> torch.optim.Optim
 
 def rate_at(epoch: int, epochs: int, settings: OptimizerSettings) -> float:
     """Return the learning rate of a 0-based epoch, one of ``epochs``."""
+    rate = settings.learning_rate * min(1, (epoch + 1) / (settings.warmup_epochs + 1))
     if settings.schedule == "cosine":
-        return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
-    return settings.learning_rate / 10 ** sum(epoch >= decay for decay in settings.decay_epochs)
+        return rate * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
+    return rate * 0.1 ** sum(epoch >= decay for decay in settings.decay_epochs)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
