@@ -101,7 +101,7 @@ def test_config_holds_every_setting(whole, shards):
         "model": {
             "modality": "rgb",
             "snippet_length": 1,
-            "backbone": "resnet18",
+            "backbone": "mobilenet_v3_small",
             "consensus": "avg",
             "num_segments": 3,
             "num_classes": 2,
@@ -185,7 +185,7 @@ def test_it_learns_what_is_plain_to_see(tmp_path, modality):
     modalities = [stored(modality)]
     shards = write_dataset(tmp_path / "tiny", modalities=modalities, train=8, val=4, test=0)
     options = ("--optimizer", "adamw", "--lr", 0.0003, "--dropout", 0.2, "--batch-size", 4)
-    options += ("--epochs", 5, "--lr-steps", 3, "--no-flip")
+    options += ("--epochs", 5, "--lr-steps", 3, "--no-flip", "--backbone", "resnet18")
     arguments = fit_arguments(shards, tmp_path / "run", *options, modality=modality)
     assert run_program(*arguments).exit_code == 0
     first, *_, last = metrics_of(tmp_path / "run")

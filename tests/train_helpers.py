@@ -137,9 +137,9 @@ def failure(*arguments: object) -> str:
 def fit_arguments(shards: Path, out: Path, *more: object, modality: str = "rgb") -> list[object]:
     """Return the arguments of a training of seconds; ``more`` override."""
     return [
-        *("fit", "--shards", shards, "--modality", modality, "--backbone", "resnet18"),
-        *("--weights", "none", "--input-size", 32, "--batch-size", 3, "--epochs", 3),
-        *("--lr", 0.01, "--workers", 0, "--device", "cpu", "--out", out, *more),
+        *("fit", "--shards", shards, "--modality", modality, "--out", out, "--device", "cpu"),
+        *("--backbone", "mobilenet_v3_small", "--weights", "none", "--input-size", 32),
+        *("--epochs", 3, "--batch-size", 3, "--lr", 0.01, "--workers", 0, *more),
     ]
 
 
