@@ -118,6 +118,7 @@ def test_config_holds_every_setting(whole, shards):
             "weight_decay": 0.0005,
             "schedule": "step",
             "decay_epochs": [1, 2],
+            "warmup_epochs": 0,
             "gradient_clip": 20.0,
         },
         "epochs": 3,

@@ -135,6 +135,7 @@ def test_bugs_keep_their_traceback(monkeypatch):
         ("--momentum", -1, "momentum must be 0 or more, got -1.0"),
         ("--weight-decay", -1, "weight_decay must be 0 or more, got -1.0"),
         ("--clip-gradient", -1, "gradient_clip must be 0 or more, got -1.0"),
+        ("--warmup-epochs", -1, "warmup_epochs must be 0 or more, got -1"),
         ("--lr-steps", "3,x", "--lr-steps must be whole numbers such as 36,72, got '3,x'"),
         ("--lr-steps", "0", "decay_epochs must be > 0, got 0"),
         ("--crop-scales", "1,2", "--crop-scales must be numbers above 0 and up to 1, got '1,2'"),
@@ -185,12 +186,18 @@ def test_defaults_of_sgd(shards, tmp_path):
     config = config_without_lr(shards, tmp_path / "run")
     optimizer = config["optimizer"]
     assert (optimizer["learning_rate"], optimizer["head_factor"]) == (0.001, 1.0)
+    assert optimizer["warmup_epochs"] == 0
     assert config["model"]["partial_bn"] is False  # without pretrained weights
 
 
-def test_defaults_of_adamw(shards, tmp_path):
-    optimizer = config_without_lr(shards, tmp_path / "run", "--optimizer", "adamw")["optimizer"]
+def test_defaults_of_adamw(shards, tmp_path, monkeypatch):
+    arguments = ("--optimizer", "adamw", "--epochs", 10)
+    with monkeypatch.context() as patch:
+        patch.setattr("train.fit.fit", lambda **options: [{"val_top1": 1.0}])
+        patch.setattr("train.fit.draw_curves", lambda run, *_: run.curves)
+        optimizer = config_without_lr(shards, tmp_path / "run", *arguments)["optimizer"]
     assert (optimizer["learning_rate"], optimizer["head_factor"]) == (0.0002, 10.0)
+    assert optimizer["warmup_epochs"] == 1
 
 
 def test_partial_bn_comes_with_pretrained_weights(shards, tmp_path):

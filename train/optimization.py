@@ -117,7 +117,7 @@ def rate_at(epoch: int, epochs: int, settings: OptimizerSettings) -> float:
     rate = settings.learning_rate * min(1, (epoch + 1) / (settings.warmup_epochs + 1))
     if settings.schedule == "cosine":
         return rate * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
-    return rate * 0.1 ** sum(epoch >= decay for decay in settings.decay_epochs)
+    return rate / 10 ** sum(epoch >= decay for decay in settings.decay_epochs)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
