@@ -26,7 +26,8 @@ _MODALITIES = ("rgb", "flow", "rgbdiff")
 _EXTRACT = "--size 170x128 --quality 95"
 _FIT = (
     "--backbone mobilenet_v2 --input-size 112 --num-segments 3 --consensus avg "
-    "--optimizer adamw --lr 0.0002 --head-lr-factor 10 --dropout 0.5 --epochs 40 --batch-size 6"
+    "--optimizer adamw --lr 0.0002 --head-lr-factor 10 --schedule cosine --dropout 0.8 "
+    "--crop-scales 1,0.875 --epochs 40 --batch-size 6"
 )
 _EVALUATE = "--num-snippets 25 --crops 1"
 

@@ -4,9 +4,7 @@ Every method computes every pair, one after the other on one thread, so that a b
 all of them alike; ratios are per pair, in the same run. Prints a table and writes JSON.
 """
 
-import json
 import os
-import platform
 import resource
 import subprocess
 import sys
@@ -16,9 +14,9 @@ from pathlib import Path
 
 import click
 import cv2
-import numba
 import numpy as np
 
+from benchmarks.report import write_result
 from preprocess.tvl1 import opencv_tvl1, tvl1_backend, tvl1_flow
 
 SIZE = (340, 256)  # width, height
@@ -101,16 +99,6 @@ def start_of_a_worker() -> dict[str, float]:
     }
 
 
-def processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor()
-
-
 @click.command(help=__doc__)
 @click.option(
     "--clips",
@@ -121,13 +109,7 @@ def processor() -> str:
 )
 @click.option("--stride", default=10, show_default=True, help="Take every n-th pair of a clip.")
 @click.option("--max-pairs", default=8, show_default=True, help="At most this many per clip.")
-@click.option(
-    "--out",
-    default="benchmarks/results/flow.json",
-    show_default=True,
-    type=click.Path(path_type=Path),
-)
-def main(clips: Path, stride: int, max_pairs: int, out: Path) -> None:
+def main(clips: Path, stride: int, max_pairs: int) -> None:
     cv2.setNumThreads(1)
     tvl1_backend()
     algorithms = methods()
@@ -193,17 +175,15 @@ def main(clips: Path, stride: int, max_pairs: int, out: Path) -> None:
         "pairs": len(means[REFERENCE]),
         "stride": stride,
         "max_pairs_per_clip": max_pairs,
-        "processor": processor(),
-        "versions": {"opencv": cv2.__version__, "numba": numba.__version__},
         "methods": table,
         "per_clip": rows,
         "ratio_median_over_clips": round(float(np.median([row["ratio"] for row in rows])), 1),
         "worker": start_of_a_worker(),
         "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(result, indent=2) + "\n")
+    path = write_result("flow", result)
     print_table(result)
+    print(path)
 
 
 def print_table(result: dict) -> None:
