@@ -37,7 +37,7 @@ from tsn_core.shard_reader import Shard
 from tsn_core.shard_set import ShardSet
 
 SIZE = (24, 32)
-QUIET = Console(file=open(os.devnull, "w"))  # noqa: SIM115 - as long as the tests
+QUIET = Console(quiet=True)
 PLANS = {
     "sparse": SnippetPlan(snippets=4),
     "one": SnippetPlan(snippets=1),
@@ -233,13 +233,14 @@ def test_what_was_decoded_counts(tmp_path, monkeypatch, claim, passes):
     data = tmp_path / "data"
     claim_frames(write_clip(data / "x.avi", moving_frames(20)), claim)
     assert Video(data / "x.avi").claimed_frames == claim
-    decoded = []
-    frames = Video.frames
+    decoded, opens = [], []
+    frames, open_file = Video.frames, Video._open
     monkeypatch.setattr(
         Video, "frames", lambda self, wanted: decoded.append(self) or frames(self, wanted)
     )
+    monkeypatch.setattr(Video, "_open", lambda self: opens.append(self) or open_file(self))
     extract(data, tmp_path)
-    assert len(decoded) == passes, "one decode serves all modalities"
+    assert len(decoded) == len(opens) == passes, "one decode serves all modalities"
     for kind in ALL:
         assert Shard(tmp_path / "d" / kind.folder / "shard-00000.h5").tables.video_frames == [20]
         assert_is_naive(tmp_path, kind, PLANS["sparse"], data, "x.avi")
@@ -487,6 +488,24 @@ def test_a_killed_run_is_continued(lengths, tmp_path, number):
     extract(lengths, tmp_path / "whole", videos_per_shard=4)
     assert tree_bytes(out) == tree_bytes(tmp_path / "whole")
     assert not list(out.rglob(".*.tmp"))
+
+
+def test_a_folder_that_is_being_changed_has_no_index(lengths, tmp_path, monkeypatch):
+    extract(lengths, tmp_path, ALL[:2], videos_per_shard=4)
+    complete = tree_bytes(tmp_path)
+    (tmp_path / "d" / "rgb" / "shard-00001.h5").unlink()
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("preprocess.extract.run_jobs", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            extract(lengths, tmp_path, [ALL[0]])
+    assert not (tmp_path / "d" / "rgb" / "index.json").exists()
+    assert (tmp_path / "d" / "flow-farneback" / "index.json").exists()
+    extract(lengths, tmp_path, [ALL[0]])
+    assert tree_bytes(tmp_path) == complete
 
 
 def test_an_error_in_one_worker_ends_the_run_and_keeps_what_is_finished(lengths, tmp_path):

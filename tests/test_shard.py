@@ -153,6 +153,26 @@ def test_an_unfinished_shard_leaves_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_image_of_several_snippets_is_decoded_once(tmp_path, monkeypatch):
+    modality = stored("rgbdiff", snippet_length=3, height=2, width=3)
+    path = tmp_path / "shard-00000.h5"
+    units = np.random.default_rng(0).integers(0, 256, (6, 2, 3, 3), dtype=np.uint8)
+    with ShardWriter(path, header_of(modality)) as writer:
+        add_video(writer, modality, units, starts=(0, 1, 2, 3))
+        writer.finish()
+    decoded = []
+
+    def decode(*arguments):
+        decoded.append(arguments)
+        return decode_image(*arguments)
+
+    monkeypatch.setattr("tsn_core.shard_reader.decode_image", decode)
+    snippets = Shard(path).read_snippets(0, [3, 0, 1, 0])
+    expected = [units[start : start + 3] for start in (3, 0, 1, 0)]
+    assert np.array_equal(snippets, expected)
+    assert len(decoded) == 6
+
+
 def test_snippets_out_of_range(tiny_shard):
     shard = Shard(tiny_shard)
     for chosen in ([3], [-1], [0, 3]):
@@ -263,6 +283,11 @@ def test_read_header_answers_for_shards_only(tiny_shard, tmp_path):
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file.attrs["version"] = 2
     assert read_header(tmp_path / "other.h5") is None
+    edit(tiny_shard, attribute("version", 2))
+    assert message_of(read_header, tiny_shard) == (
+        f"{tiny_shard}: format version 1 expected, got 2; delete the folder and extract again, or "
+        "update this package"
+    )
 
 
 # --- damage ---
@@ -431,6 +456,10 @@ def test_nothing_outside_the_file_is_read(tiny_shard, tmp_path):
         del file["images"]
         file.create_dataset("images", (144,), np.uint8, external=[(str(raw), 0, 144)])
 
+    def external_table(file):
+        del file["video_label"]
+        file.create_dataset("video_label", (2,), np.int32, external=[(str(raw), 0, 8)])
+
     def virtual(file):
         del file["video_label"]
         layout = h5py.VirtualLayout((2,), np.int32)
@@ -441,6 +470,7 @@ def test_nothing_outside_the_file_is_read(tiny_shard, tmp_path):
         (link, "images: a dataset in the file expected, got none or a link"),
         (soft, "images: a dataset in the file expected, got none or a link"),
         (external, "images: contiguous storage in the file expected"),
+        (external_table, "video_label: contiguous storage in the file expected"),
         (virtual, "video_label: contiguous storage in the file expected"),
     ):
         tiny_shard.write_bytes(original)
