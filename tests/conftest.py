@@ -18,6 +18,8 @@ from tsn_core.shard_format import ShardHeader
 from tsn_core.shard_writer import ShardWriter
 
 FPS = 25.0
+# OpenCV 4 stops decoding soon after as many frames as the header states, if these are few.
+OPENCV_STOPS_EARLY = int(cv2.__version__.partition(".")[0]) < 5
 
 
 def moving_frames(num_frames: int, size: tuple[int, int] = (48, 64), seed: int = 0) -> np.ndarray:

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from conftest import (
+    OPENCV_STOPS_EARLY,
     claim_frames,
     decode_all,
     moving_frames,
@@ -230,6 +231,8 @@ def test_short_side_keeps_the_aspect_ratio(tmp_path, shape, units):
     ("claim", "passes"), [(20, 1), (21, 1), (19, 2), (5000, 2), (3, 2), (2**31 - 1, 2)]
 )
 def test_what_was_decoded_counts(tmp_path, monkeypatch, claim, passes):
+    if OPENCV_STOPS_EARLY and claim < 19:
+        pytest.skip("OpenCV 4 believes headers that state too few frames")
     data = tmp_path / "data"
     claim_frames(write_clip(data / "x.avi", moving_frames(20)), claim)
     assert Video(data / "x.avi").claimed_frames == claim
