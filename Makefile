@@ -38,7 +38,7 @@ endef
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 	@echo "Variables and their values now:"
-	@$(foreach v,DATASET DATA SHARDS RUNS MODALITIES MODALITY FLOW SPLIT JOBS BACKBONE WEIGHTS ARGS,printf '  %-10s = %s\n' '$(v)' '$($(v))';)
+	@$(foreach v,DATASET MODALITY MODALITIES FLOW SPLIT DATA SHARDS RUNS JOBS BACKBONE WEIGHTS ARGS,printf '  %-10s = %s\n' '$(v)' '$($(v))';)
 
 install: $(STAMP) ## Make .venv and install everything into it, in versions known to work together
 
