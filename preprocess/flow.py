@@ -88,7 +88,7 @@ def flow_parameters(
         parameters["backend"] = tvl1_backend(backend)
     try:
         flow_function(algorithm, parameters)(_PROBE, _PROBE)  # complains of values out of range
-    except cv2.error as error:
+    except cv2.error:
         given = ", ".join(f"{name}={value}" for name, value in parameters.items())
         raise InputError(f"{algorithm}: OpenCV refuses {given}") from None
     return parameters

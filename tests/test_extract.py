@@ -658,6 +658,12 @@ def test_unknown_flow():
         ("farneback", "levels", "farneback levels must be a whole number, got ''"),
         ("farneback", "levels=2.5", "farneback levels must be a whole number, got '2.5'"),
         ("farneback", "poly_sigma=x", "farneback poly_sigma must be a number, got 'x'"),
+        (
+            "farneback",
+            "poly_n=-3",
+            "farneback: OpenCV refuses pyramid_scale=0.5, levels=3, window=15, iterations=3, "
+            "poly_n=-3, poly_sigma=1.2",
+        ),
         ("tvl1", "epsilon=-1", "epsilon must be >= 0 and finite, got -1.0"),
         ("tvl1", "median=4", "median must be 1 (no filter), 3 or 5, got 4"),
         (
