@@ -111,6 +111,7 @@ def scan(dataset: str, data: Path, lists: tuple[Path, ...], out: Path) -> None:
     "--videos-per-shard", type=int, help="[default: 64, fewer if that made less than 16 shards]"
 )
 @click.option("--jobs", type=int, help="Worker processes.  [default: one for each core]")
+@click.option("--retry-failures", is_flag=True, help="Make shards with failed videos again.")
 @click.option("--allow-failures", is_flag=True, help="Exit with 0 even if some videos failed.")
 def extract(
     dataset: str,
@@ -133,6 +134,7 @@ def extract(
     quality: int,
     videos_per_shard: int | None,
     jobs: int | None,
+    retry_failures: bool,
     allow_failures: bool,
 ) -> None:
     """Decode a dataset once and write the shards of one or more modalities.
@@ -177,6 +179,7 @@ def extract(
         videos_per_shard=videos_per_shard,
         num_workers=default_workers() if jobs is None else jobs,
         console=console,
+        retry_failures=retry_failures,
     )
     for index in summary.indices:
         videos = sum(entry.num_videos for entry in index.shards)

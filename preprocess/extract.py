@@ -56,6 +56,7 @@ def extract_dataset(
     videos_per_shard: int | None,
     num_workers: int,
     console: Console,
+    retry_failures: bool = False,
 ) -> Summary:
     """Make the shards of every modality that are not there yet.
 
@@ -71,6 +72,7 @@ def extract_dataset(
             a small dataset, so that there are at least 16 shards to work on side by side.
         num_workers: Worker processes.
         console: Where progress is shown.
+        retry_failures: Whether shards that record failed videos are made again.
 
     Raises:
         SettingsError: Shards with other settings are there already.
@@ -95,7 +97,15 @@ def extract_dataset(
         ) from error
     with lock:
         return _extract_locked(
-            manifest, data, root, modalities, plan, videos_per_shard, num_workers, console
+            manifest,
+            data,
+            root,
+            modalities,
+            plan,
+            videos_per_shard,
+            num_workers,
+            console,
+            retry_failures,
         )
 
 
@@ -108,6 +118,7 @@ def _extract_locked(
     videos_per_shard: int | None,
     num_workers: int,
     console: Console,
+    retry_failures: bool = False,
 ) -> Summary:
     for leftover in root.rglob(f".*{TEMPORARY_SUFFIX}"):  # of runs that were killed
         leftover.unlink()
@@ -117,6 +128,11 @@ def _extract_locked(
     }
     if videos_per_shard is None:
         videos_per_shard = _cut_of(root, found) or default_videos_per_shard(len(manifest.records))
+    if retry_failures:
+        for modality in modalities:
+            for path in _shards_with_failures(root / modality.folder):
+                if path.exists() and Shard(path).tables.failed_name:
+                    found[modality.folder].pop(path.name)
     cuts = [
         manifest.records[start : start + videos_per_shard]
         for start in range(0, len(manifest.records), videos_per_shard)
@@ -278,6 +294,14 @@ def _finish_folder(
     return index
 
 
+def _shards_with_failures(folder: Path) -> list[Path]:
+    """Return the shards of a folder that record failures; all where no index tells."""
+    try:
+        return [folder / entry.file for entry in read_index(folder).shards if entry.num_failures]
+    except ShardError:
+        return sorted(folder.glob("shard-*.h5"))
+
+
 def _collect_failures(root: Path, folders: set[str]) -> dict[str, str]:
     """Write ``failures.jsonl`` from what all shards of the dataset record.
 
@@ -286,7 +310,7 @@ def _collect_failures(root: Path, folders: set[str]) -> dict[str, str]:
     """
     failures: dict[str, dict[str, Any]] = {}
     for folder in modality_folders(root):
-        for path in sorted(folder.glob("shard-*.h5")):
+        for path in _shards_with_failures(folder):
             tables = Shard(path).tables
             for name, reason in zip(tables.failed_name, tables.failed_reason):
                 entry = failures.setdefault(

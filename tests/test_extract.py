@@ -73,6 +73,7 @@ def extract(data, out, modalities=ALL, plan=PLANS["sparse"], names=None, jobs=1,
         videos_per_shard=options.pop("videos_per_shard", None),
         num_workers=jobs,
         console=QUIET,
+        **options,
     )
 
 
@@ -581,6 +582,26 @@ def test_errors_come_back_from_workers(workers):
 def test_every_job_is_run_once():
     assert sorted(run_jobs(abs, [-3, 1, -2], num_workers=2)) == [1, 2, 3]
     assert list(run_jobs(abs, [], num_workers=2)) == []
+
+
+def test_failed_videos_are_tried_again_when_asked_to(tmp_path):
+    data = tmp_path / "data"
+    for name in "abc":
+        write_clip(data / f"{name}.avi", moving_frames(9))
+    good = (data / "b.avi").read_bytes()
+    (data / "b.avi").write_bytes(b"")
+    first = extract(data, tmp_path, videos_per_shard=1)
+    assert first.failures == {"b.avi": "the file is empty; download or copy it again"}
+    kept = (tmp_path / "d/rgb/shard-00000.h5").stat()
+    (data / "b.avi").write_bytes(good)
+    assert extract(data, tmp_path, videos_per_shard=1).num_jobs == 0
+    again = extract(data, tmp_path, videos_per_shard=None, retry_failures=True)
+    assert again.num_jobs == 1 and again.failures == {}
+    assert not (tmp_path / "d/failures.jsonl").exists()
+    now = (tmp_path / "d/rgb/shard-00000.h5").stat()
+    assert (now.st_ino, now.st_mtime_ns) == (kept.st_ino, kept.st_mtime_ns), "only its own shard"
+    assert [entry.num_videos for entry in again.indices[0].shards] == [1, 1, 1]
+    assert extract(data, tmp_path, videos_per_shard=1, retry_failures=True).num_jobs == 0
 
 
 # --- flow ---
