@@ -16,6 +16,7 @@ from tsn_core.quantization import flow_scale_zero
 from tsn_core.sampling import SnippetPlan
 from tsn_core.version import __version__
 
+_MOST_LINES = 10  # of a list on the terminal
 _FOLDER = click.Path(path_type=Path, file_okay=True)
 _DATASETS = ("hmdb51", "ucf101", "folder", "list", "synthetic")
 
@@ -190,16 +191,26 @@ def extract(
         )
     if not summary.num_jobs:
         click.echo("everything was there already; nothing to do")
+    if summary.notes:
+        click.echo(f"{_count(len(summary.notes), 'video')} may be damaged or cut short:", err=True)
+        _list_videos(summary.notes)
     if summary.failures:
         click.echo(
             f"{len(summary.failures)} of {len(manifest.records)} videos failed, see "
             f"{summary.root / 'failures.jsonl'}:",
             err=True,
         )
-        for name, reason in sorted(summary.failures.items())[:10]:
-            click.echo(f"  {name}: {reason}", err=True)
+        _list_videos(sorted(summary.failures.items()))
         if not allow_failures:
             sys.exit(1)
+
+
+def _list_videos(lines: Sequence[tuple[str, str]]) -> None:
+    """Print the first names and what is to be said of them."""
+    for name, text in lines[:_MOST_LINES]:
+        click.echo(f"  {name}: {text}", err=True)
+    if len(lines) > _MOST_LINES:
+        click.echo(f"  … and {len(lines) - _MOST_LINES} more", err=True)
 
 
 def stored_modality(

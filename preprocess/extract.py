@@ -36,12 +36,14 @@ class Summary:
     Attributes:
         root: Folder of the dataset's shards.
         num_jobs: Shards' worth of videos that had to be done; 0 if everything was there.
+        notes: (name, note) of videos extracted in this run that something is odd about.
         failures: Reason by name of every video that has failed in one of these modalities.
         indices: The index of every modality that was asked for.
     """
 
     root: Path
     num_jobs: int
+    notes: tuple[tuple[str, str], ...]
     failures: dict[str, str]
     indices: tuple[Index, ...]
 
@@ -151,19 +153,20 @@ def _extract_locked(
         if targets:
             jobs.append(Job(records, data, plan, tuple(targets), ticks))
     write_manifest(manifest, root / MANIFEST_NAME)
+    notes: list[tuple[str, str]] = []
     if jobs:
         for modality in modalities:  # a folder that is being changed has no index
             (root / modality.folder / INDEX_NAME).unlink(missing_ok=True)
         total = sum(len(job.records) for job in jobs)
         try:
             with watch(ticks, total, manifest.dataset, console):
-                for _ in run_jobs(run_job, jobs, num_workers):
-                    pass
+                for report in run_jobs(run_job, jobs, num_workers):
+                    notes.extend(report.notes)
         finally:
             ticks.unlink(missing_ok=True)
     indices = [_finish_folder(root, modality, plan, manifest, headers) for modality in modalities]
     failures = _collect_failures(root, {modality.folder for modality in modalities})
-    return Summary(root, len(jobs), failures, tuple(indices))
+    return Summary(root, len(jobs), tuple(sorted(notes)), failures, tuple(indices))
 
 
 def _cut_of(root: Path, found: dict[str, dict[str, ShardHeader]]) -> int | None:

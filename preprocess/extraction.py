@@ -17,6 +17,7 @@ from tsn_core.modality import StoredModality
 from tsn_core.sampling import SnippetPlan, units_of
 from tsn_core.shard_writer import ShardWriter
 
+_ENOUGH = 0.9  # of the frames that the header states; below, something is missing
 _PLAUSIBLE_FRAMES = 10_000_000  # four days at 30 Hz; what claims more is not worth a plan
 
 
@@ -31,7 +32,7 @@ class Output:
 
 def extract_video(
     path: str | os.PathLike[str], record: Record, plan: SnippetPlan, outputs: Sequence[Output]
-) -> None:
+) -> str | None:
     """Decode one video and append its snippets to the shard of every modality.
 
     Memory does not grow with the video: frames that no snippet needs are dropped at once, and with
@@ -42,6 +43,10 @@ def extract_video(
         record: Its name and label.
         plan: Which snippets to store.
         outputs: One for each modality; all of one frame size.
+
+    Returns:
+        A note if far fewer frames than the header states could be decoded, as of a file that was
+        cut short; else None.
 
     Raises:
         VideoError: The video cannot be decoded; the caller drops it from the writers.
@@ -66,6 +71,10 @@ def extract_video(
         cursor.pad(video, last[1])
     for cursor in cursors:
         cursor.end(record, video, plan)
+    claimed, decoded = video.claimed_frames, video.num_frames
+    if claimed <= _PLAUSIBLE_FRAMES and decoded < _ENOUGH * claimed:
+        return f"header says {claimed} frames, {decoded} could be decoded"
+    return None
 
 
 class _Size:

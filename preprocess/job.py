@@ -43,11 +43,19 @@ class Job:
 
 @dataclass(frozen=True)
 class JobReport:
-    """What a job did: videos extracted and failed, and the seconds that it took."""
+    """What a job did.
+
+    Attributes:
+        num_videos: Videos extracted.
+        num_failures: Videos that failed.
+        duration_seconds: What it took.
+        notes: (name, note) of extracted videos that something is odd about.
+    """
 
     num_videos: int
     num_failures: int
     duration_seconds: float
+    notes: tuple[tuple[str, str], ...]
 
 
 def run_job(job: Job) -> JobReport:
@@ -61,6 +69,7 @@ def run_job(job: Job) -> JobReport:
     cv2.setNumThreads(1)
     began = time.perf_counter()
     failures = 0
+    notes: list[tuple[str, str]] = []
     with ExitStack() as stack:
         outputs = [
             Output(
@@ -71,18 +80,21 @@ def run_job(job: Job) -> JobReport:
             for path, header in job.targets
         ]
         for record in job.records:
-            reason = _extract(job, record, outputs)
+            reason = _extract(job, record, outputs, notes)
             failures += reason is not None
             _tick(job.ticks, DONE if reason is None else FAILED)
         for output in outputs:
             output.writer.finish()
-    return JobReport(len(job.records) - failures, failures, time.perf_counter() - began)
+    seconds = time.perf_counter() - began
+    return JobReport(len(job.records) - failures, failures, seconds, tuple(notes))
 
 
-def _extract(job: Job, record: Record, outputs: list[Output]) -> str | None:
-    """Extract one video; return why it failed, or None."""
+def _extract(
+    job: Job, record: Record, outputs: list[Output], notes: list[tuple[str, str]]
+) -> str | None:
+    """Extract one video, adding to the notes; return why it failed, or None."""
     try:
-        extract_video(job.data / record.name, record, job.plan, outputs)
+        note = extract_video(job.data / record.name, record, job.plan, outputs)
     except OutputError:
         raise
     except Exception as error:  # one bad file must not cost the others
@@ -90,6 +102,8 @@ def _extract(job: Job, record: Record, outputs: list[Output]) -> str | None:
         for output in outputs:
             output.writer.drop_video(record.name, reason)
         return reason
+    if note is not None:
+        notes.append((record.name, note))
     return None
 
 

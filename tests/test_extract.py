@@ -584,6 +584,15 @@ def test_every_job_is_run_once():
     assert list(run_jobs(abs, [], num_workers=2)) == []
 
 
+@pytest.mark.parametrize(("claim", "noted"), [(20, False), (22, False), (23, True), (10**8, False)])
+def test_videos_that_end_early_are_noted(tmp_path, claim, noted):
+    data = tmp_path / "data"
+    claim_frames(write_clip(data / "x.avi", moving_frames(20)), claim)
+    note = ("x.avi", f"header says {claim} frames, 20 could be decoded")
+    assert extract(data, tmp_path).notes == ((note,) if noted else ())
+    assert extract(data, tmp_path).notes == (), "nothing was extracted"
+
+
 def test_failed_videos_are_tried_again_when_asked_to(tmp_path):
     data = tmp_path / "data"
     for name in "abc":

@@ -513,9 +513,12 @@ def test_odd_files_are_extracted_or_a_line(program, clips, tmp_path, plan):
     result = program("extract", "--dataset", "list", *where, *options)
     root = tmp_path / "out" / "odd"
     assert result.exit_code == 1
-    assert result.stderr == f"4 of 9 videos failed, see {root / 'failures.jsonl'}:\n" + "".join(
-        f"  {name}: {reason}\n" for name, reason in ODD.items()
-    )
+    assert result.stderr == (
+        "2 videos may be damaged or cut short:\n"
+        "  corrupted.mp4: header says 50 frames, 28 could be decoded\n"
+        "  truncated_v_BaseballPitch.avi: header says 107 frames, 46 could be decoded\n"
+        f"4 of 9 videos failed, see {root / 'failures.jsonl'}:\n"
+    ) + "".join(f"  {name}: {reason}\n" for name, reason in ODD.items())
     assert program("verify", tmp_path / "out").exit_code == 0
     for folder in ("rgb", "flow-farneback", "rgbdiff"):
         shards = ShardSet(root / folder)
