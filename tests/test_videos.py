@@ -1,5 +1,8 @@
 """Videos as a dataset: which snippets, the same batches from any workers, and what is missing."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -54,7 +57,7 @@ def batches(shards, epochs=(0, 1), *, seed=0, num_workers=0, worker_start=None, 
     found = []
     for epoch in epochs:
         sampler.epoch = epoch
-        found.append([[part.numpy().tolist() for part in batch] for batch in loader])
+        found.append([[part.numpy().tolist() for part in batch] for batch in stream(loader)])
     return found
 
 
@@ -69,6 +72,31 @@ def expected(flow_shards):
 @pytest.mark.parametrize(("num_workers", "start"), [(1, "fork"), (2, "fork"), (2, "spawn")])
 def test_workers_give_the_same_batches(flow_shards, expected, num_workers, start):
     assert batches(flow_shards, num_workers=num_workers, worker_start=start) == expected
+
+
+def test_forked_workers_outlive_the_threads_of_opencv(flow_shards):
+    """A forked process waits for ever for threads that only its parent has."""
+    code = (
+        "import cv2, numpy, sys, torch\n"
+        "from train.augmentation import CentreCrop\n"
+        "from train.videos import SnippetDataset, make_loader, stream\n"
+        "from tsn_core.shard_set import ShardSet\n"
+        "cv2.setNumThreads(2)\n"
+        "cv2.GaussianBlur(numpy.zeros((999, 999, 3), numpy.uint8), (0, 0), 3)\n"
+        "dataset = SnippetDataset(ShardSet(sys.argv[1]), range(3), num_segments=2,\n"
+        "    augmentation=CentreCrop(16), training=True, seed=0)\n"
+        "loader, _ = make_loader(dataset, batch_size=3, shuffle=True, seed=0, num_workers=1,\n"
+        "    worker_start='fork')\n"
+        "print(len(list(stream(loader))))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(flow_shards.folder)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout == "1\n"
 
 
 def test_batches_hold_every_video_once_in_an_order_of_the_epoch(expected):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -183,9 +184,14 @@ def make_loader(
 def stream(loader: Iterable[Any]) -> Iterator[Any]:
     """Yield a loader's batches; an error in a worker keeps its message of one line.
 
+    OpenCV is kept to one thread from here on, in this process too: its threads do not survive a
+    fork, and a forked worker would wait for them for ever.
+
     Raises:
         TSNError: As the dataset raised it.
     """
+    if "cv2" in sys.modules:
+        sys.modules["cv2"].setNumThreads(1)
     try:
         yield from loader
     except TSNError as error:
