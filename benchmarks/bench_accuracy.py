@@ -107,7 +107,11 @@ def main() -> None:
         results[f"seed {seed}"] = pooled(options.out, options.flow, seed)
         print(f"seed {seed}, {len(_FOLDS)} folds together:")
         print(table(results[f"seed {seed}"]))
-    names = {str(clips_folder()): "$TSN_CLIPS", os.environ["TSN_WEIGHTS"]: "$TSN_WEIGHTS"}
+    names = {
+        str(clips_folder()): "$TSN_CLIPS",
+        os.environ["TSN_WEIGHTS"]: "$TSN_WEIGHTS",
+        str(options.out): "OUT",
+    }
     for path, name in names.items():
         commands = [command.replace(path, name) for command in commands]
     minutes = (time.perf_counter() - began) / 60

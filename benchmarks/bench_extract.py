@@ -134,7 +134,7 @@ def main() -> None:
             "flow_tvl1_one_job": lambda: extract(manifest, clips, tvl1, 1),
             "flow_tvl1_two_jobs": lambda: extract(manifest, clips, tvl1, 2),
         },
-        3,
+        2,
     )
     jobs = {name: statistics.median(values) for name, values in scaling.items()}
     with tempfile.TemporaryDirectory() as folder:
