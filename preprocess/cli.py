@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from preprocess.datasets import DATASETS
 from tsn_core.command_line import Program, Size
 from tsn_core.errors import InputError
 from tsn_core.modality import CODECS, FLOW_ALGORITHMS, StoredModality, get_modality
@@ -18,7 +19,6 @@ from tsn_core.version import __version__
 
 _MOST_LINES = 10  # of a list on the terminal
 _FOLDER = click.Path(path_type=Path, file_okay=True)
-_DATASETS = ("hmdb51", "ucf101", "folder", "list", "synthetic")
 
 
 @click.group(cls=Program, context_settings={"show_default": True, "max_content_width": 100})
@@ -30,7 +30,7 @@ def main() -> None:
 def _dataset_options(function):  # type: ignore[no-untyped-def]
     for option in reversed(
         (
-            click.option("--dataset", type=click.Choice(_DATASETS), required=True),
+            click.option("--dataset", type=click.Choice(DATASETS), required=True),
             click.option("--data", type=_FOLDER, required=True, help="Folder of the dataset."),
             click.option(
                 "--list",

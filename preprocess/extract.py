@@ -18,13 +18,12 @@ from tsn_core.atomic import TEMPORARY_SUFFIX, write_text
 from tsn_core.check import modality_folders
 from tsn_core.errors import InputError, OutputError, SettingsError, ShardError
 from tsn_core.index import INDEX_NAME, Index, ShardEntry, read_index, write_index
-from tsn_core.manifest import Manifest, Record, write_manifest
+from tsn_core.manifest import MANIFEST_NAME, Manifest, Record, write_manifest
 from tsn_core.modality import StoredModality
 from tsn_core.sampling import SnippetPlan
 from tsn_core.shard_format import ShardHeader, fingerprint, shard_name
 from tsn_core.shard_reader import Shard, read_header
 
-MANIFEST_NAME = "manifest.jsonl"
 FAILURES_NAME = "failures.jsonl"
 _MOST_VIDEOS_PER_SHARD, _FEWEST_SHARDS = 64, 16
 

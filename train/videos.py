@@ -13,12 +13,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from train.augmentation import Augmentation
 from tsn_core.errors import InputError, TSNError
-from tsn_core.manifest import Manifest, read_manifest
+from tsn_core.manifest import MANIFEST_NAME, Manifest, read_manifest
 from tsn_core.modality import get_modality, modality_folder
 from tsn_core.sampling import center_offsets, random_offsets
 from tsn_core.shard_set import ShardSet
-
-MANIFEST_NAME = "manifest.jsonl"
 
 
 def open_modality(shards: Path, modality: str, flow: str | None) -> tuple[ShardSet, Manifest]:

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from tsn_core.atomic import write_text
 from tsn_core.errors import InputError
 
+MANIFEST_NAME = "manifest.jsonl"  # beside the shards of a dataset
 SUBSETS = ("train", "val", "test")
 _FORMAT, _VERSION = "tsn-manifest", 1
 
