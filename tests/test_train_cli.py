@@ -10,7 +10,8 @@ import pytest
 import torch
 from train_helpers import failure, fit_arguments, model_settings, run_program, write_dataset
 
-from train.cli import _decay_epochs, main
+from train.cli import main
+from train.commands.fit import _decay_epochs
 from train.run_folder import RunFolder, load_checkpoint
 from tsn_core.modality import MODALITIES
 from tsn_core.torchvision_models import load_torchvision

@@ -1,0 +1,41 @@
+"""What the commands share: common options, the console, and a remark."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+PATH = click.Path(path_type=Path)
+workers_option = click.option(
+    "--workers", type=int, help="Loading processes.  [default: 2, fewer on few cores]"
+)
+device_option = click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
+
+
+def report_missing(console: Console, subset: str, missing: list[str], total: int) -> None:
+    """Say which videos of a subset cannot be used, if any."""
+    if missing:
+        console.print(
+            f"{len(missing)} of {total} {subset} videos have no snippets and are left out: "
+            f"{', '.join(missing[:3])}{', …' if len(missing) > 3 else ''}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def default_workers() -> int:
+    """Return the usual number of loading processes."""
+    return min(2, os.cpu_count() or 1)
+
+
+def stderr_console() -> Console:
+    """Return the console that progress and remarks go to."""
+    from rich.console import Console
+
+    return Console(stderr=True)
