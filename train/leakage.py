@@ -1,0 +1,74 @@
+"""Keeping the videos that a network was trained on out of its test."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from tsn_core.errors import CheckpointError
+
+
+def name_hash(dataset: str, name: str) -> int:
+    """Return a number for a video, the same on every machine and in every version.
+
+    Args:
+        dataset: Name of the dataset.
+        name: Of the video in it.
+
+    Returns:
+        A signed 64-bit number: the first eight bytes of SHA-256 of both names, little end first.
+
+    Examples:
+        >>> name_hash("hmdb51", "wave/a.avi")
+        -1091428938741943060
+    """
+    digest = hashlib.sha256(f"{dataset}\0{name}".encode()).digest()
+    return int.from_bytes(digest[:8], "little", signed=True)
+
+
+def hashes(dataset: str, names: Sequence[str]) -> np.ndarray:
+    """Return the numbers of some videos, shape (V,), int64, in the order of the names."""
+    return np.array([name_hash(dataset, name) for name in names], dtype=np.int64)
+
+
+def check_not_trained_on(
+    source: object,
+    names: Sequence[str],
+    dataset: str,
+    trained_on: np.ndarray,
+    *,
+    subset: str,
+    split: int,
+    trained_split: int,
+) -> None:
+    """Check that none of the videos of a test was trained on.
+
+    Args:
+        source: The checkpoint, for the message.
+        names: Videos to test on.
+        dataset: Whose they are.
+        trained_on: What ``hashes`` gave for the videos that the network was trained on.
+        subset: That the videos are.
+        split: They belong to.
+        trained_split: That the network was trained on.
+
+    Raises:
+        CheckpointError: Some were.
+    """
+    seen = np.isin(hashes(dataset, names), trained_on)
+    if not seen.any():
+        return
+    met = [name for name, trained in zip(names, seen.tolist()) if trained]
+    if split != trained_split:
+        remedy = f"choose the split that it was trained on ({trained_split})"
+    elif subset == "train":
+        remedy = "choose another --subset"
+    else:
+        remedy = f"split {split} has changed since, train again"
+    raise CheckpointError(
+        f"{source}: {len(met)} of {len(names)} {subset} videos are among those that it was "
+        f"trained on ({', '.join(met[:3])}{', …' if len(met) > 3 else ''}); {remedy}, "
+        "or --allow-trained to test on them anyway"
+    )
