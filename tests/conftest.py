@@ -108,9 +108,12 @@ def add_video(
     name: str = "a.avi",
     label: int = 0,
     starts: Sequence[int] = (0,),
+    frames: Sequence[int] | None = None,
+    num_frames: int | None = None,
+    fps: float = FPS,
 ) -> None:
-    """Append a video whose stored images are ``units``, one for each unit from 0 on."""
-    for number, image in enumerate(units):
+    """Append a video whose stored images are ``units``: of these frames, or of each from 0 on."""
+    for number, image in zip(range(len(units)) if frames is None else frames, units):
         writer.add_image(number, number, encode_image(image, modality.codec, modality.quality))
     shape = units.shape[1:]
     height = shape[0] // 2 if modality.kind.stacked else shape[0]
@@ -118,8 +121,8 @@ def add_video(
         name,
         label,
         starts=np.array(starts, np.int64),
-        num_frames=len(units),
-        fps=FPS,
+        num_frames=len(units) if num_frames is None else num_frames,
+        fps=fps,
         size=(48, 64),
         unit_size=(height, shape[1]),
         padding=0,

@@ -608,6 +608,9 @@ def test_a_set_is_one_sequence_of_videos(tmp_path):
     assert shards.labels.tolist() == [0, 1] * 3
     assert shards.labels.dtype == np.int64
     assert shards.num_snippets.tolist() == [1, 2, 3, 1, 2, 3]
+    assert shards.num_frames.tolist() == [3] * 6
+    assert shards.fps.tolist() == [FPS] * 6
+    assert shards.sampling == {"snippets": 3}
     assert "4.avi" in shards and "6.avi" not in shards
     for video in range(6):
         assert shards.number(f"{video}.avi") == video
@@ -615,6 +618,21 @@ def test_a_set_is_one_sequence_of_videos(tmp_path):
         assert np.array_equal(shards.read(video, chosen), images[video, chosen][:, None])
     with pytest.raises(KeyError):
         shards.number("6.avi")
+
+
+def test_a_set_tells_when_snippets_begin(tmp_path):
+    modality = stored("rgbdiff", height=2, width=3, snippet_length=2)
+    units = np.zeros((6, 2, 3, 3), np.uint8)
+    with ShardWriter(tmp_path / "shard-00000.h5", header_of(modality)) as writer:
+        for name, frames in (("a.avi", (0, 1, 5, 6, 7, 30)), ("b.avi", (3, 4, 9, 10, 40, 41))):
+            starts = (0, 5, 6) if name == "a.avi" else (3, 3, 40)
+            add_video(writer, modality, units, name=name, frames=frames, starts=starts, fps=12.5)
+        writer.finish()
+    entry = ShardEntry("shard-00000.h5", "f" * 64, 0, 2, 12, 6, 0)
+    write_index(Index("tiny", modality, {"fps": 2.0}, ("walk", "run"), (entry,)), tmp_path)
+    shards = ShardSet(tmp_path)
+    assert [shards.snippet_frames(video).tolist() for video in (0, 1)] == [[0, 5, 6], [3, 3, 40]]
+    assert (shards.fps.tolist(), shards.sampling) == ([12.5, 12.5], {"fps": 2.0})
 
 
 def _read_all(shards: ShardSet) -> list[bytes]:

@@ -92,6 +92,11 @@ class Shard:
         """Return how many snippets are stored of a video."""
         return int(self.tables.video_snippet[video + 1] - self.tables.video_snippet[video])
 
+    def snippet_frames(self, video: int) -> np.ndarray:
+        """Return the source frame that each snippet of a video begins at, (S,) int64."""
+        first, last = self.tables.video_snippet[video : video + 2]
+        return self.tables.image_frame[self.tables.snippet_image[first:last]].astype(np.int64)
+
     def read_snippets(self, video: int, snippets: Sequence[int] | np.ndarray) -> np.ndarray:
         """Return snippets of one video.
 

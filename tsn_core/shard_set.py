@@ -30,6 +30,9 @@ class ShardSet:
         names: Of all videos, in storage order.
         labels: Class ids, (V,) int64.
         num_snippets: Stored snippets of every video, (V,) int64.
+        num_frames: Frames really decoded of every video, (V,) int64.
+        fps: Frame rate of every video in Hz, 0 where its file states none, (V,) float64.
+        sampling: Which snippets are stored, such as ``{"fps": 2.0}``; see ``SnippetPlan``.
 
     Examples:
         ``ShardSet("shards/hmdb51/rgb").read(0, [0, 12, 24])`` gives the first, the middle and the
@@ -47,11 +50,12 @@ class ShardSet:
         self.dataset = index.dataset
         self.modality: StoredModality = index.modality
         self.class_names = index.class_names
+        self.sampling = dict(index.sampling)
         self._shards: dict[int, Shard] = {}
         self._open: dict[int, None] = {}  # shards whose files are open, oldest use first
         self._files = [entry.file for entry in index.shards]
         names: list[str] = []
-        labels, counts = [], []
+        labels, counts, frames, rates = [], [], [], []
         where: list[tuple[int, int]] = []
         for number, entry in enumerate(index.shards):
             shard = self._shard(number)
@@ -63,10 +67,14 @@ class ShardSet:
             names.extend(shard.tables.video_name)
             labels.append(shard.tables.video_label.astype(np.int64))
             counts.append(np.diff(shard.tables.video_snippet))
+            frames.append(shard.tables.video_frames.astype(np.int64))
+            rates.append(shard.tables.video_fps)
             where.extend((number, video) for video in range(shard.tables.num_videos))
         self.names = tuple(names)
         self.labels = np.concatenate(labels) if labels else np.empty(0, np.int64)
         self.num_snippets = np.concatenate(counts) if counts else np.empty(0, np.int64)
+        self.num_frames = np.concatenate(frames) if frames else np.empty(0, np.int64)
+        self.fps = np.concatenate(rates) if rates else np.empty(0, np.float64)
         self._where = where
         self._numbers = {name: number for number, name in enumerate(names)}
         if len(self._numbers) != len(names):
@@ -88,6 +96,11 @@ class ShardSet:
             KeyError: There is none.
         """
         return self._numbers[name]
+
+    def snippet_frames(self, video: int) -> np.ndarray:
+        """Return the source frame that each snippet of a video begins at, (S,) int64."""
+        number, place = self._where[video]
+        return self._shard(number).snippet_frames(place)
 
     def read(self, video: int, snippets: Sequence[int] | np.ndarray) -> np.ndarray:
         """Return snippets of one video, uint8, shape (K, L, H, W, C); see ``Shard``."""
