@@ -7,18 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from rich.console import Console
-from torch.utils.data import DataLoader, Dataset
 
-from train.augmentation import test_views
-from train.progress import track
 from train.scores import Scores
-from train.videos import one_thread, stream, to_channels
+from train.view_features import view_features
 from tsn_core.errors import CheckpointError, InputError
-from tsn_core.sampling import center_offsets
 from tsn_core.shard_set import ShardSet
 from tsn_core.tsn import TSN
-
-_IMAGES_AT_ONCE = 64  # snippets that go through the backbone together
 
 
 def check_fits(model: TSN, class_names: Sequence[str], shards: ShardSet, source: object) -> None:
@@ -48,30 +42,6 @@ def check_fits(model: TSN, class_names: Sequence[str], shards: ShardSet, source:
 
 def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
-
-
-class _Views(Dataset):
-    """All test crops of the S middle snippets of each video, (crops, S, L * C, H, W) uint8."""
-
-    def __init__(
-        self, shards: ShardSet, videos: Sequence[int], num_snippets: int, crops: int, size: int
-    ) -> None:
-        self._shards = shards
-        self._videos = list(videos)
-        self._num_snippets = num_snippets
-        self._crops = crops
-        self._size = size
-
-    def __len__(self) -> int:
-        return len(self._videos)
-
-    def __getitem__(self, place: int) -> torch.Tensor:
-        video = self._videos[place]
-        chosen = center_offsets(int(self._shards.num_snippets[video]), self._num_snippets, 1)
-        stack = self._shards.read(video, chosen)
-        mirrored = self._shards.modality.kind.mirrored_channels
-        views = test_views(stack, self._crops, self._size, mirrored)
-        return torch.stack([to_channels(view) for view in views])
 
 
 def evaluate(
@@ -110,26 +80,24 @@ def evaluate(
     """
     if not videos:
         raise InputError(f"{shards.folder}: no videos to test on")
-    if num_snippets < 1:
-        raise InputError(f"--num-snippets must be > 0, got {num_snippets}")
-    if crops not in (1, 3, 10):
-        raise InputError(f"crops must be 1, 3 or 10, got {crops}")
-    views = _Views(shards, videos, num_snippets, crops, input_size)
-    loader: DataLoader = DataLoader(
-        views, batch_size=None, num_workers=num_workers, worker_init_fn=one_thread
+    views = view_features(
+        model,
+        shards,
+        videos,
+        num_snippets=num_snippets,
+        crops=crops,
+        input_size=input_size,
+        num_workers=num_workers,
+        device=device,
+        label=f"testing {shards.modality.folder}",
+        console=console,
     )
-    label = f"testing {shards.modality.folder}"
     snippet_scores, video_scores = [], []
-    model.to(device).eval()
-    with torch.inference_mode():
-        for stacks in track(stream(loader), len(views), label, console):
-            images = stacks.flatten(0, 1)  # (crops * S, L * C, H, W)
-            features = torch.cat(
-                [model.features(part.to(device)) for part in images.split(_IMAGES_AT_ONCE)]
-            )
-            video, snippet = model.score(features.view(crops, num_snippets, -1))
-            video_scores.append(video.float().mean(dim=0).cpu().numpy())  # (C,)
-            snippet_scores.append(snippet.float().mean(dim=0).cpu().numpy())  # (S, C)
+    for features in views:  # (crops, S, F)
+        with torch.inference_mode():
+            video, snippet = model.score(features)
+        video_scores.append(video.float().mean(dim=0).cpu().numpy())  # (C,)
+        snippet_scores.append(snippet.float().mean(dim=0).cpu().numpy())  # (S, C)
     return Scores(
         name=shards.modality.folder,
         names=np.array([shards.names[video] for video in videos]),

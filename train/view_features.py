@@ -1,0 +1,91 @@
+"""Pooled features of the backbone for every view of a video: what tests and heads begin with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from rich.console import Console
+from torch.utils.data import DataLoader, Dataset
+
+from train.augmentation import test_views
+from train.progress import track
+from train.videos import one_thread, stream, to_channels
+from tsn_core.errors import InputError
+from tsn_core.sampling import center_offsets
+from tsn_core.shard_set import ShardSet
+from tsn_core.tsn import TSN
+
+_IMAGES_AT_ONCE = 64  # snippets that go through the backbone together
+
+
+class _Views(Dataset):
+    """All test crops of the S middle snippets of each video, (crops, S, L * C, H, W) uint8."""
+
+    def __init__(
+        self, shards: ShardSet, videos: Sequence[int], num_snippets: int, crops: int, size: int
+    ) -> None:
+        self._shards = shards
+        self._videos = list(videos)
+        self._num_snippets = num_snippets
+        self._crops = crops
+        self._size = size
+
+    def __len__(self) -> int:
+        return len(self._videos)
+
+    def __getitem__(self, place: int) -> torch.Tensor:
+        video = self._videos[place]
+        chosen = center_offsets(int(self._shards.num_snippets[video]), self._num_snippets, 1)
+        stack = self._shards.read(video, chosen)
+        mirrored = self._shards.modality.kind.mirrored_channels
+        views = test_views(stack, self._crops, self._size, mirrored)
+        return torch.stack([to_channels(view) for view in views])
+
+
+def view_features(
+    model: TSN,
+    shards: ShardSet,
+    videos: Sequence[int],
+    *,
+    num_snippets: int,
+    crops: int,
+    input_size: int,
+    num_workers: int,
+    device: torch.device,
+    label: str,
+    console: Console,
+) -> Iterator[torch.Tensor]:
+    """Yield the pooled features of each video's views, (crops, S, F), on the device.
+
+    Args:
+        model: Whose backbone is used; it is put on the device and into testing.
+        shards: Of the backbone's modality.
+        videos: Which videos, in this order.
+        num_snippets: Per video, S, at the centres of equal parts of the stored ones.
+        crops: 1, 3 or 10.
+        input_size: Side of the crops in px.
+        num_workers: Processes that load; 0 loads in this one.
+        device: Where the network runs.
+        label: What progress says is going on.
+        console: Where progress is shown.
+
+    Raises:
+        InputError: A number is out of range. Nothing is read before the first video is asked for.
+    """
+    if num_snippets < 1:
+        raise InputError(f"--num-snippets must be > 0, got {num_snippets}")
+    if crops not in (1, 3, 10):
+        raise InputError(f"crops must be 1, 3 or 10, got {crops}")
+    views = _Views(shards, videos, num_snippets, crops, input_size)
+    loader: DataLoader = DataLoader(
+        views, batch_size=None, num_workers=num_workers, worker_init_fn=one_thread
+    )
+    model.to(device).eval()
+    for stacks in track(stream(loader), len(views), label, console):
+        images = stacks.flatten(0, 1)  # (crops * S, L * C, H, W)
+        with torch.inference_mode():
+            features = torch.cat(
+                [model.features(part.to(device)) for part in images.split(_IMAGES_AT_ONCE)]
+            ).view(crops, num_snippets, -1)
+        yield features
