@@ -7,17 +7,16 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 
 from tsn_core.codec import decode_image
 from tsn_core.errors import ShardError
+from tsn_core.hdf5_file import plain_dataset, read_dataset, root_attributes
 from tsn_core.modality import StoredModality
 from tsn_core.shard_format import (
     FORMAT,
-    STRING_TABLES,
     TABLE_DTYPES,
     VERSION,
     ShardHeader,
@@ -173,7 +172,7 @@ def read_header(path: str | os.PathLike[str]) -> ShardHeader | None:
 
 
 def _read_header(file: h5py.File) -> ShardHeader:
-    attributes = _attributes(file)
+    attributes = root_attributes(file)
     if attributes.get("format") != FORMAT:
         raise ShardError(f"format {FORMAT!r} expected, got {attributes.get('format')!r}")
     if attributes["version"] != VERSION:
@@ -191,52 +190,16 @@ def _read_header(file: h5py.File) -> ShardHeader:
     )
 
 
-def _attributes(file: h5py.File) -> dict[str, Any]:
-    """Return the root attributes, texts as ``str``.
-
-    Those of varying length are not even looked at: see the writer.
-    """
-    found = {}
-    for name in file.attrs:
-        if not file.attrs.get_id(name).dtype.hasobject:
-            value = file.attrs[name]
-            found[name] = value.decode() if isinstance(value, bytes) else value
-    return found
-
-
-def _dataset(file: h5py.File, name: str) -> h5py.Dataset:
-    """Return a dataset that lies in this very file, in one piece."""
-    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-        raise ShardError(f"{name}: a dataset in the file expected, got none or a link")
-    dataset = file[name]
-    if not isinstance(dataset, h5py.Dataset):
-        raise ShardError(f"{name}: a dataset expected, got a group")
-    if dataset.external or dataset.is_virtual or dataset.chunks is not None:
-        raise ShardError(f"{name}: contiguous storage in the file expected")
-    return dataset
-
-
 def _read_tables(file: h5py.File, file_size: int) -> ShardTables:
-    columns: dict[str, np.ndarray | tuple[str, ...]] = {}
-    for column in fields(ShardTables):
-        dataset = _dataset(file, column.name)
-        if dataset.dtype.hasobject:
-            raise ShardError(f"{column.name}: strings of one length expected")
-        if dataset.size * dataset.dtype.itemsize > file_size:
-            raise ShardError(f"{column.name}: larger than the file")
-        if column.name in STRING_TABLES:
-            columns[column.name] = tuple(dataset.asstr()[:].tolist())
-            continue
-        if dataset.dtype != TABLE_DTYPES[column.name]:
-            expected = TABLE_DTYPES[column.name].name
-            raise ShardError(f"{column.name}: {expected} expected, got {dataset.dtype.name}")
-        columns[column.name] = dataset[:]
-    return ShardTables(**columns)  # type: ignore[arg-type]
+    names = [column.name for column in fields(ShardTables)]
+    return ShardTables(
+        **{name: read_dataset(file, name, TABLE_DTYPES.get(name), file_size) for name in names}
+    )
 
 
 def _locate_images(file: h5py.File) -> tuple[int, int]:
     """Return (offset, size) in bytes of the images in the file."""
-    dataset = _dataset(file, "images")
+    dataset = plain_dataset(file, "images")
     if dataset.dtype != np.uint8 or dataset.ndim != 1:
         raise ShardError(f"images: (B,) uint8 expected, got {dataset.shape} {dataset.dtype.name}")
     offset = dataset.id.get_offset()

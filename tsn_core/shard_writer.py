@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import os
 import tempfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from tsn_core.atomic import atomic_path
 from tsn_core.errors import OutputError
+from tsn_core.hdf5_file import fixed_texts, written_hdf5
 from tsn_core.shard_format import (
     FORMAT,
     STRING_TABLES,
@@ -172,20 +171,13 @@ class ShardWriter:
         }
         columns.update({name: tuple(self._tables[name]) for name in STRING_TABLES})
         tables = ShardTables(**columns)
-        with atomic_path(self._path) as temporary, _Sink(temporary) as sink:
-            try:
-                # Version 1.10 of HDF5's own format has checksums for everything but our tables and
-                # images, which have their own: a flipped bit is an error and nothing worse.
-                with h5py.File(sink, "w", libver=("v110", "v110")) as file:
-                    self._write_attributes(file, tables)
-                    for name in TABLE_DTYPES:
-                        file.create_dataset(name, data=getattr(tables, name))
-                    for name in STRING_TABLES:
-                        file.create_dataset(name, data=_texts(getattr(tables, name)))
-                    self._write_images(file)
-            finally:  # what HDF5 raises after a failure is only its consequence
-                if sink.error is not None:
-                    raise sink.error
+        with written_hdf5(self._path) as file:
+            self._write_attributes(file, tables)
+            for name in TABLE_DTYPES:
+                file.create_dataset(name, data=getattr(tables, name))
+            for name in STRING_TABLES:
+                file.create_dataset(name, data=fixed_texts(getattr(tables, name)))
+            self._write_images(file)
         return tables
 
     def _write_attributes(self, file: h5py.File, tables: ShardTables) -> None:
@@ -202,8 +194,8 @@ class ShardWriter:
             "opencv_version": cv2.__version__,
         }
         for name, text in texts.items():
-            file.attrs[name] = _texts([text])[0]
-        file.attrs["class_names"] = _texts(header.class_names)
+            file.attrs[name] = fixed_texts([text])[0]
+        file.attrs["class_names"] = fixed_texts(header.class_names)
         file.attrs["version"] = VERSION
         file.attrs["videos_per_shard"] = header.videos_per_shard
         file.attrs["table_crc32"] = np.uint32(tables.crc32())
@@ -215,52 +207,6 @@ class ShardWriter:
         for start in range(0, size, _COPY_BYTES):
             block = np.frombuffer(self._spool.read(_COPY_BYTES), dtype=np.uint8)
             images[start : start + block.size] = block
-
-
-class _Sink(io.FileIO):
-    """The file that HDF5 writes to, which remembers a failure instead of reporting it.
-
-    HDF5 does not survive a full disk: it keeps the file half open, complains at length, and can
-    crash the process when that ends. What it writes after the first failure is thrown away.
-
-    Attributes:
-        error: The first failure, or None.
-    """
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, "w+")
-        self.error: OSError | None = None
-
-    def write(self, data: Any) -> int:
-        """Write all of the data, unless something failed before."""
-        view = memoryview(data)
-        done = 0
-        try:
-            while done < len(view) and self.error is None:
-                done += super().write(view[done:])
-        except OSError as error:
-            self.error = error
-        return len(view)
-
-    def truncate(self, size: int | None = None) -> int:
-        """Set the size of the file, unless something failed before."""
-        try:
-            if self.error is None:
-                return super().truncate(size)
-        except OSError as error:
-            self.error = error
-        return size or 0
-
-
-def _texts(texts: Sequence[str]) -> np.ndarray:
-    """Return texts as HDF5 strings of one length, which lie where their checksum is.
-
-    Those of varying length lie in a heap without one, where a flipped bit can make HDF5 search
-    for ever.
-    """
-    encoded = [text.encode() for text in texts]
-    length = max(map(len, encoded), default=0)
-    return np.array(encoded, dtype=h5py.string_dtype("utf-8", max(length, 1)))
 
 
 def _shape(name: str) -> tuple[int, ...]:
