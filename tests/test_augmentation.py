@@ -10,6 +10,7 @@ from train.augmentation import (
     CentreCrop,
     TrainingAugmentation,
     corners_and_centre,
+    crop_places,
     mirror,
     random_box,
     resize_stack,
@@ -76,6 +77,56 @@ def test_corners_and_centre_by_hand():
     assert corners_and_centre(10, 20, 4, 6) == [(0, 0), (0, 14), (6, 0), (6, 14), (3, 7)]
 
 
+def tsn_places(height, width, crop_height, crop_width, positions):
+    """What the TSN authors' code draws from: multiples of a quarter of the free space."""
+    down, right = (height - crop_height) // 4, (width - crop_width) // 4
+    steps = {(0, 0), (0, 4), (4, 0), (4, 4), (2, 2)}
+    if positions == 13:
+        steps |= {(y, x) for y in (0, 2, 4) for x in (0, 2, 4)} | {(1, 1), (1, 3), (3, 1), (3, 3)}
+    assert len(steps) == positions
+    return {(y * down, x * right) for y, x in steps}
+
+
+@pytest.mark.parametrize("positions", [5, 13])
+@pytest.mark.parametrize(("height", "width"), [(256, 340), (340, 256)])
+def test_places_are_those_of_tsn(positions, height, width):
+    for crop in [(a, b) for a in (256, 224, 192, 168) for b in (256, 224, 192, 168)]:
+        places = crop_places(height, width, *crop, positions)
+        assert len(places) == positions
+        assert set(places) == tsn_places(height, width, *crop, positions)
+
+
+@pytest.mark.parametrize("positions", [5, 13])
+def test_places_reach_the_far_border_where_tsn_stops_short(positions):
+    for height, width in [(43, 55), (44, 57), (45, 58), (46, 60)]:
+        ours = sorted(set(crop_places(height, width, 30, 31, positions)))
+        theirs = sorted(tsn_places(height, width, 30, 31, positions))
+        assert (height - 30, width - 31) in ours
+        assert len(ours) == len(theirs) == positions
+        assert all(0 <= a - c <= 3 and 0 <= b - d <= 3 for (a, b), (c, d) in zip(ours, theirs))
+
+
+def test_thirteen_places_by_hand():
+    assert set(crop_places(14, 28, 10, 20, 13)) == {
+        *((0, 0), (0, 8), (4, 0), (4, 8), (2, 4)),
+        *((0, 4), (2, 0), (2, 8), (4, 4)),
+        *((1, 2), (1, 6), (3, 2), (3, 6)),
+    }
+
+
+def test_boxes_lie_in_thirteen_places_if_asked_to():
+    generator = np.random.default_rng(0)
+    seen = Counter(random_box(256, 340, generator, (0.75,), 13)[:2] for _ in range(2600))
+    assert set(seen) == set(crop_places(256, 340, 192, 192, 13))
+    assert min(seen.values()) > 100
+
+
+def test_other_numbers_of_positions_are_refused():
+    with pytest.raises(InputError) as caught:
+        TrainingAugmentation(16, True, (), positions=9)
+    assert str(caught.value) == "crop_positions must be 5 or 13, got 9"
+
+
 # --- resizing and mirroring ---
 
 
@@ -109,6 +160,17 @@ def test_mirroring_negates_the_x_displacement_only(modality):
     assert np.array_equal(mirror(mirrored, kind.mirrored_channels), stack)
 
 
+@pytest.mark.parametrize("channels", [2, 3])
+def test_mirroring_a_cut_is_mirroring_its_copy(channels):
+    cut = noise((2, 3, 9, 11, channels))[:, :, 2:7, 3:10]
+    assert not cut.flags.c_contiguous
+    for mirrored in ((), (0,), (0, 1)):
+        expected = cut[..., ::-1, :].copy()
+        for channel in mirrored:
+            expected[..., channel] = 255 - expected[..., channel]
+        assert np.array_equal(mirror(cut, mirrored), expected)
+
+
 def test_mirroring_leaves_the_stack_alone():
     stack = noise((1, 1, 3, 4, 2))
     before = stack.copy()
@@ -137,7 +199,7 @@ def test_training_takes_one_box_and_one_flip_for_all_snippets():
     possible = naive_views(stack, 16, (0,))
     seen = set()
     for seed in range(300):
-        out = augment(stack, np.random.default_rng(seed))
+        out = augment(stack, np.random.default_rng(seed), 0)
         assert out.shape == (3, 5, 16, 16, 2)
         assert (out == out[0, 0]).all()
         assert out.tobytes() in possible
@@ -150,13 +212,30 @@ def test_half_of_the_training_videos_are_mirrored_unless_told_not_to():
     flipping, plain = TrainingAugmentation(16, True, ()), TrainingAugmentation(16, False, ())
     count = 0
     for seed in range(400):
-        first = flipping(ramp, np.random.default_rng(seed))
-        second = plain(ramp, np.random.default_rng(seed))
+        first = flipping(ramp, np.random.default_rng(seed), 0)
+        second = plain(ramp, np.random.default_rng(seed), 0)
         assert second[0, 0, 0, 0, 0] < second[0, 0, 0, -1, 0]
         mirrored = first[0, 0, 0, 0, 0] > first[0, 0, 0, -1, 0]
         assert np.array_equal(first, second[..., ::-1, :] if mirrored else second)
         count += mirrored
     assert 160 < count < 240
+
+
+def test_classes_that_tell_left_from_right_are_not_mirrored():
+    stack = noise((2, 5, 24, 32, 2))
+    usual = TrainingAugmentation(16, True, (0,))
+    careful = TrainingAugmentation(16, True, (0,), unflipped_labels={1, 3})
+    never = TrainingAugmentation(16, False, (0,))
+    mirrored = 0
+    for seed in range(40):
+        for label in range(5):
+            expected = (never if label in (1, 3) else usual)(
+                stack, np.random.default_rng(seed), label
+            )
+            out = careful(stack, np.random.default_rng(seed), label)
+            assert np.array_equal(out, expected)
+        mirrored += not np.array_equal(out, never(stack, np.random.default_rng(seed), 4))
+    assert 10 < mirrored < 30  # of those that may be
 
 
 # --- testing ---
@@ -217,7 +296,7 @@ def test_the_tsn_sizes_need_no_resizing():
 
 def test_validation_looks_at_the_centre():
     stack = noise((2, 1, 24, 32, 3))
-    crop = CentreCrop(14)(stack, np.random.default_rng(0))
+    crop = CentreCrop(14)(stack, np.random.default_rng(0), 0)
     assert np.array_equal(crop, naive_crops(stack, 1, 14, ())[0])
 
 

@@ -345,3 +345,14 @@ def test_subsets_are_in_the_manifests_order(tmp_path):
 def test_a_set_of_shards_opened_twice_reads_the_same(flow_shards):
     again = ShardSet(flow_shards.folder)
     assert np.array_equal(again.read(3, [0, 5]), flow_shards.read(3, [0, 5]))
+
+
+def test_the_augmentation_is_told_the_class_of_each_video(flow_shards):
+    seen = []
+
+    def augmentation(stack, generator, label):
+        seen.append(label)
+        return stack
+
+    dataset = dataset_of(flow_shards, augmentation=augmentation)
+    assert [dataset[0, place][1] for place in range(len(LENGTHS))] == seen == [0, 1, 0, 1, 0]

@@ -5,13 +5,14 @@ A stack is uint8 of shape (K, L, H, W, C), as shards give it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
 from tsn_core.errors import InputError
 
 SCALES = (1.0, 0.875, 0.75, 0.66)  # {256, 224, 192, 168} of a 256-pixel side
+POSITIONS = (5, 13)  # how many places a crop can have
 _MAX_DISTORTION = 1  # width and height are at most so many scales apart
 _TEST_SCALE = 0.875  # 224 of 256
 
@@ -20,6 +21,9 @@ Box = tuple[int, int, int, int]  # top, left, height, width in px
 
 def resize_stack(stack: np.ndarray, box: Box, size: int) -> np.ndarray:
     """Cut a box out of every image of a stack and resize it.
+
+    One call for each image: a stack taken as one image of many channels needs copies that cost
+    several times the resizing.
 
     Args:
         stack: (K, L, H, W, C) uint8.
@@ -36,9 +40,8 @@ def resize_stack(stack: np.ndarray, box: Box, size: int) -> np.ndarray:
     if (height, width) == (size, size):
         return cut
     out = np.empty((*stack.shape[:2], size, size, stack.shape[-1]), np.uint8)
-    for k in range(stack.shape[0]):
-        for unit in range(stack.shape[1]):
-            cv2.resize(cut[k, unit], (size, size), dst=out[k, unit])
+    for index in np.ndindex(stack.shape[:2]):
+        cv2.resize(cut[index], (size, size), dst=out[index])
     return out
 
 
@@ -46,23 +49,35 @@ def mirror(stack: np.ndarray, mirrored_channels: Sequence[int]) -> np.ndarray:
     """Return the stack mirrored left to right.
 
     Args:
-        stack: (..., W, C) uint8.
+        stack: (K, L, H, W, C) uint8.
         mirrored_channels: Channels whose sign turns as well: the x displacement of flow, whose
             code v becomes 255 - v.
     """
-    flipped = stack[..., ::-1, :].copy()
-    for channel in mirrored_channels:
-        flipped[..., channel] = 255 - flipped[..., channel]
+    import cv2
+
+    width, channels = stack.shape[-2:]
+    flipped = np.empty(stack.shape, np.uint8)
+    for index in np.ndindex(stack.shape[:2]):
+        cv2.flip(stack[index], 1, dst=flipped[index])
+    if mirrored_channels:
+        row = np.zeros((width, channels), np.uint8)
+        row[:, list(mirrored_channels)] = 255
+        rows = flipped.reshape(-1, width * channels)
+        np.bitwise_xor(rows, row.ravel(), out=rows)  # v ^ 255 is 255 - v
     return flipped
 
 
 def random_box(
-    height: int, width: int, generator: np.random.Generator, scales: Sequence[float] = SCALES
+    height: int,
+    width: int,
+    generator: np.random.Generator,
+    scales: Sequence[float] = SCALES,
+    positions: int = 5,
 ) -> Box:
-    """Return a random corner crop of random scale and aspect ratio.
+    """Return a random crop of random scale and aspect ratio.
 
     Height and width are drawn from the scales, as shares of the shorter side, rounded down and at
-    most one step apart; the place is one of the four corners or the centre.
+    most one step apart; the place is one of ``crop_places``.
 
     Source: Wang et al., TSN (ECCV 2016), section 3.2, data augmentation.
     """
@@ -74,7 +89,7 @@ def random_box(
         if abs(i - j) <= _MAX_DISTORTION
     ]
     crop_height, crop_width = pairs[generator.integers(len(pairs))]
-    places = corners_and_centre(height, width, crop_height, crop_width)
+    places = crop_places(height, width, crop_height, crop_width, positions)
     top, left = places[generator.integers(len(places))]
     return top, left, crop_height, crop_width
 
@@ -87,8 +102,35 @@ def corners_and_centre(
     return [(0, 0), (0, right), (down, 0), (down, right), (down // 2, right // 2)]
 
 
+def crop_places(
+    height: int, width: int, crop_height: int, crop_width: int, positions: int
+) -> list[tuple[int, int]]:
+    """Return (top, left) of the places that a training crop can have.
+
+    Args:
+        height: Of the image in px.
+        width: Of the image in px.
+        crop_height: Of the crop in px.
+        crop_width: Of the crop in px.
+        positions: 5: the corners and the centre; 13: the middles of the four sides as well, and
+            the four places halfway between the centre and a corner.
+
+    Source: the TSN authors' PyTorch code, ``GroupMultiScaleCrop.fill_fix_offset``; the thirteen
+    are its ``more_fix_crop``. It rounds a quarter of the free space down and takes multiples of
+    that, so that its crops stop up to 3 px short of the far border; these do not. At 340x256 and
+    TSN's scales both are the same.
+    """
+    places = corners_and_centre(height, width, crop_height, crop_width)
+    if positions == 5:
+        return places
+    down, right = height - crop_height, width - crop_width
+    middles = [(0, 2), (2, 0), (2, 4), (4, 2)]  # in quarters of the free space
+    quarters = [(1, 1), (1, 3), (3, 1), (3, 3)]
+    return places + [(y * down // 4, x * right // 4) for y, x in middles + quarters]
+
+
 class TrainingAugmentation:
-    """Random corner crop, resized, and mirrored half of the time."""
+    """Random crop, resized, and mirrored half of the time: the same for a whole video."""
 
     def __init__(
         self,
@@ -96,18 +138,38 @@ class TrainingAugmentation:
         flip: bool,
         mirrored_channels: Sequence[int],
         scales: Sequence[float] = SCALES,
+        positions: int = 5,
+        unflipped_labels: Collection[int] = (),
     ) -> None:
+        """Set what is random.
+
+        Args:
+            size: Side of the result in px.
+            flip: Whether half of the videos are mirrored.
+            mirrored_channels: See ``mirror``.
+            scales: Sides of the crops, as shares of the shorter side of a frame.
+            positions: How many places a crop can have, 5 or 13.
+            unflipped_labels: Classes that are never mirrored, such as a wave to the left.
+
+        Raises:
+            InputError: There is no such number of positions.
+        """
+        if positions not in POSITIONS:
+            raise InputError(f"crop_positions must be 5 or 13, got {positions}")
         self._size = size
         self._flip = flip
         self._mirrored_channels = tuple(mirrored_channels)
         self._scales = tuple(scales)
+        self._positions = positions
+        self._unflipped_labels = frozenset(unflipped_labels)
 
-    def __call__(self, stack: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Return (K, L, size, size, C) uint8."""
-        box = random_box(stack.shape[2], stack.shape[3], generator, self._scales)
-        flip = generator.random() < 0.5
+    def __call__(self, stack: np.ndarray, generator: np.random.Generator, label: int) -> np.ndarray:
+        """Return (K, L, size, size, C) uint8 from the snippets of a video of that class."""
+        height, width = stack.shape[2:4]
+        box = random_box(height, width, generator, self._scales, self._positions)
+        flip = generator.random() < 0.5 and self._flip and label not in self._unflipped_labels
         stack = resize_stack(stack, box, self._size)
-        return mirror(stack, self._mirrored_channels) if flip and self._flip else stack
+        return mirror(stack, self._mirrored_channels) if flip else stack
 
 
 class CentreCrop:
@@ -116,12 +178,13 @@ class CentreCrop:
     def __init__(self, size: int) -> None:
         self._size = size
 
-    def __call__(self, stack: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Return (K, L, size, size, C) uint8."""
+    def __call__(self, stack: np.ndarray, generator: np.random.Generator, label: int) -> np.ndarray:
+        """Return (K, L, size, size, C) uint8; nothing is random."""
         return test_views(stack, 1, self._size, ())[0]
 
 
-Augmentation = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+# Called with the stack, the source of all randomness, and the label of the video.
+Augmentation = Callable[[np.ndarray, np.random.Generator, int], np.ndarray]
 
 
 def test_views(

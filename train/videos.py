@@ -121,8 +121,9 @@ class SnippetDataset(Dataset):
             chosen = random_offsets(timeline, self._num_segments, length, generator)
         else:
             chosen = center_offsets(timeline, self._num_segments, length)
-        stack = self._augmentation(self._shards.read(video, chosen), generator)
-        return to_channels(stack), int(self._shards.labels[video]), place
+        label = int(self._shards.labels[video])
+        stack = self._augmentation(self._shards.read(video, chosen), generator, label)
+        return to_channels(stack), label, place
 
 
 class EpochSampler(Sampler):
