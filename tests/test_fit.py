@@ -108,6 +108,7 @@ def test_config_holds_every_setting(whole, shards):
             "dropout": 0.8,
             "top": 2,
             "partial_bn": False,
+            "head_dropout": 0.5,
         },
         "weights": "none",
         "optimizer": {

@@ -22,7 +22,7 @@ from tsn_core.errors import CheckpointError, InputError, MissingDependencyError
 from tsn_core.modality import MODALITIES, get_modality
 from tsn_core.torch_file import read_torch_file
 from tsn_core.torchvision_models import load_torchvision, make_model, model_names
-from tsn_core.tsn import TSN
+from tsn_core.tsn import TSN, ModelSettings
 
 BACKBONES = {  # name: (features, first convolution)
     "resnet18": (512, "conv1"),
@@ -379,6 +379,28 @@ def test_dropout_lies_between_the_pooling_and_the_classifier():
     assert torch.equal(seen[1], features)
 
 
+def test_the_dropout_of_the_head_is_its_own():
+    model = make(consensus="gru", dropout=0.75, head_dropout=0.25)
+    inside = {layer.p for layer in model.consensus.modules() if isinstance(layer, nn.Dropout)}
+    assert (inside, model.dropout.p) == ({0.25}, 0.75)
+    inside = {layer.p for layer in make(consensus="gru").consensus.dense[2:3]}
+    assert inside == {0.5}
+
+
+def test_settings_survive_their_dictionary():
+    settings = model_settings(head_dropout=0.3, dropout=0.8)
+    assert ModelSettings.from_dict(settings.to_dict()) == settings
+
+
+def test_settings_from_before_the_head_had_a_dropout_of_its_own():
+    fields = model_settings(dropout=0.8).to_dict()
+    del fields["head_dropout"]
+    assert ModelSettings.from_dict(fields) == model_settings(dropout=0.8, head_dropout=0.8)
+    del fields["dropout"]
+    with pytest.raises(TypeError, match=r"missing 1 required positional argument: 'dropout'$"):
+        ModelSettings.from_dict(fields)
+
+
 @pytest.mark.parametrize("consensus", CONSENSUS)
 def test_scores_are_those_of_every_snippet_alone(consensus):
     model = make(consensus=consensus).eval()
@@ -464,6 +486,7 @@ def test_testing_freezes_everything():
         ({"num_classes": 1}, "at least 2 classes are needed, got 1"),
         ({"dropout": 1.0}, "dropout must be 0 or more and below 1, got 1.0"),
         ({"dropout": -0.1}, "dropout must be 0 or more and below 1, got -0.1"),
+        ({"head_dropout": 1.0}, "head_dropout must be 0 or more and below 1, got 1.0"),
         (
             {"modality": "depth"},
             "unknown modality 'depth'; choose from rgb, flow, warpedflow, rgbdiff",

@@ -175,6 +175,15 @@ def test_parts_that_are_missing(checkpoint):
     )
 
 
+def test_a_checkpoint_from_before_the_head_had_a_dropout_of_its_own(checkpoint):
+    content = torch.load(checkpoint, weights_only=True)
+    settings = {**content["settings"], "dropout": 0.75}
+    del settings["head_dropout"]
+    torch.save({**content, "settings": settings}, checkpoint)
+    model, _, _ = load_checkpoint(checkpoint)
+    assert (model.settings.dropout, model.settings.head_dropout) == (0.75, 0.75)
+
+
 # --- settings ---
 
 

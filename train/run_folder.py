@@ -151,7 +151,7 @@ def load_checkpoint(path: Path) -> tuple[TSN, list[str], dict[str, Any]]:
             "train again, or update this package"
         )
     try:
-        model = TSN(ModelSettings(**content["settings"]))
+        model = TSN(ModelSettings.from_dict(content["settings"]))
         model.load_state_dict(content["model"])
         return model, list(content["class_names"]), dict(content["progress"])
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:

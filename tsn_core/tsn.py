@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -28,6 +29,7 @@ class ModelSettings:
         dropout: After the global pooling.
         top: Snippets that the ``topk`` consensus averages, q.
         partial_bn: Whether all BatchNorm layers but the first are frozen.
+        head_dropout: Between the dense layers of the ``gru`` consensus.
     """
 
     modality: str
@@ -39,18 +41,35 @@ class ModelSettings:
     dropout: float
     top: int
     partial_bn: bool
+    head_dropout: float = 0.5
 
     def __post_init__(self) -> None:
         if self.num_segments < 1:
             raise InputError(f"num_segments must be > 0, got {self.num_segments}")
         if self.num_classes < 2:
             raise InputError(f"at least 2 classes are needed, got {self.num_classes}")
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"dropout must be 0 or more and below 1, got {self.dropout}")
+        for name in ("dropout", "head_dropout"):
+            rate = getattr(self, name)
+            if not 0 <= rate < 1:
+                raise InputError(f"{name} must be 0 or more and below 1, got {rate}")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields by name."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> ModelSettings:
+        """Return the settings that ``to_dict`` gave, also those of an older version.
+
+        ``head_dropout`` was once the same as ``dropout``.
+
+        Raises:
+            InputError: A setting is out of range.
+            TypeError: One is missing, or unknown.
+        """
+        if "dropout" in fields:
+            fields = {"head_dropout": fields["dropout"], **fields}
+        return cls(**fields)
 
 
 class TSN(nn.Module):
@@ -86,7 +105,7 @@ class TSN(nn.Module):
             num_features=num_features,
             num_classes=settings.num_classes,
             top=settings.top,
-            dropout=settings.dropout,
+            dropout=settings.head_dropout,
         )
         self.classifier: nn.Linear | None = None
         if self.consensus.uses_scores:
