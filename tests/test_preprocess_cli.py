@@ -388,7 +388,9 @@ def test_synth_to_shards(program, tmp_path):
     )
     assert (result.exit_code, result.stdout) == (
         0,
-        f"{data}: 12 videos, 6 classes: clockwise, counterclockwise, down, left, right, up\n",
+        f"{data}: 12 videos, 6 classes: clockwise, counterclockwise, down, left, right, up\n"
+        f"next: tsn-preprocess extract --dataset synthetic --data {data} --out shards "
+        "--modality flow --flow farneback --bound 8 --size 48x32\n",
     )
     where = ("--data", data, "--out", tmp_path / "shards")
     result = program("extract", "--dataset", "synthetic", *where, *SMALL)

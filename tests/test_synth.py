@@ -7,7 +7,8 @@ from conftest import decode_all, tree_bytes
 
 from preprocess.datasets import scan_dataset
 from preprocess.flow import flow_function, flow_parameters
-from preprocess.synth import CLASSES, render, synthesize, write_video
+from preprocess.synth import synthesize, write_video
+from preprocess.synth_scene import MOTIONS, Part, render
 from tsn_core.errors import InputError, OutputError
 
 SIZE = (64, 80)
@@ -70,10 +71,10 @@ def test_shapes_move_the_way_of_their_class(name):
     compute = flow_function("dis", flow_parameters("dis"))
     total = np.zeros(2)
     for seed in range(6):
-        frames = list(render(name, 3, (96, 128), np.random.default_rng(seed)))
+        frames = list(render([Part(name, 3)], (96, 128), np.random.default_rng(seed)))
         grays = [cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY) for frame in frames]
         total += compute(grays[0], grays[1]).mean(axis=(0, 1))
-    direction = np.array(CLASSES[name][:2])
+    direction = np.array(MOTIONS[name][:2])
     along = total @ direction
     across = abs(total @ direction[::-1])
     assert along > 5 * across
@@ -87,7 +88,7 @@ def test_shapes_turn_the_way_of_their_class():
     for name in ("clockwise", "counterclockwise"):
         curls[name] = 0.0
         for seed in range(6):
-            frames = list(render(name, 3, (96, 128), np.random.default_rng(seed)))
+            frames = list(render([Part(name, 3)], (96, 128), np.random.default_rng(seed)))
             grays = [cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY) for frame in frames]
             flow = compute(grays[0], grays[1])
             moving = np.linalg.norm(flow, axis=2) > 0.5
@@ -99,7 +100,7 @@ def test_shapes_turn_the_way_of_their_class():
 
 def test_one_frame_is_the_same_in_every_class():
     """The same random numbers give the same first frame, whatever the motion."""
-    firsts = [next(render(name, 2, SIZE, np.random.default_rng(5))) for name in CLASSES]
+    firsts = [next(render([Part(name, 2)], SIZE, np.random.default_rng(5))) for name in MOTIONS]
     for first in firsts[1:]:
         assert np.array_equal(first, firsts[0])
 
