@@ -21,10 +21,11 @@ from train_helpers import (
 )
 
 import train.fit
-from train.fit import choose_device
+from train.devices import choose_device
 from train.run_folder import load_checkpoint
 from tsn_core.errors import InputError
 from tsn_core.manifest import Record
+from tsn_core.shard_set import ShardSet
 from tsn_core.tsn import TSN
 
 FILES = ["best.pt", "config.json", "curves.png", "last.pt", "metrics.csv"]
@@ -97,7 +98,9 @@ def test_config_holds_every_setting(whole, shards):
     assert config == {
         "shards": str(shards),
         "modality_folder": "rgb",
+        "shards_digest": ShardSet(shards / "rgb").digest,
         "split": 1,
+        "val_fraction": 0.0,
         "model": {
             "modality": "rgb",
             "snippet_length": 1,
@@ -106,9 +109,9 @@ def test_config_holds_every_setting(whole, shards):
             "num_segments": 3,
             "num_classes": 2,
             "dropout": 0.8,
+            "head_dropout": 0.5,
             "top": 2,
             "partial_bn": False,
-            "head_dropout": 0.5,
         },
         "weights": "none",
         "optimizer": {
@@ -126,8 +129,17 @@ def test_config_holds_every_setting(whole, shards):
         "batch_size": 3,
         "input_size": 32,
         "flip": True,
+        "unflipped_classes": [],
         "crop_scales": [1.0, 0.875, 0.75, 0.66],
+        "crop_positions": 5,
+        "accumulate": 1,
         "seed": 0,
+        "patience": 0,
+        "ema": 0.0,
+        "label_smoothing": 0.0,
+        "precision": "fp32",
+        "channels_last": False,
+        "compile": False,
         "val_subset": "val",
     }
 
@@ -156,13 +168,12 @@ def rank(top1, loss):
     ],
 )
 def test_best(rows, best):
-    assert train.fit._is_best(rows) is best
+    assert train.fit.is_best(rows) is best
 
 
 def test_the_losses_are_those_of_the_network(whole, shards):
     """The last row's validation, computed from the checkpoint and the shards by hand."""
     from train.augmentation import test_views
-    from tsn_core.shard_set import ShardSet
 
     run, _ = whole
     model, class_names, _ = load_checkpoint(run / "last.pt")
@@ -225,8 +236,8 @@ def interrupt(monkeypatch, name, at):
 @pytest.mark.parametrize(
     ("name", "at", "kept"),
     [
-        ("_pass", 3, 1),  # while training in the second epoch
-        ("_pass", 6, 2),  # while validating in the third
+        ("_step_seed", 4, 1),  # while training in the second epoch
+        ("_validate", 3, 2),  # while validating in the third
         ("save_checkpoint", 2, 0),  # best.pt is written, last.pt is not
     ],
 )
@@ -252,7 +263,7 @@ def test_an_interrupted_run_goes_on_to_the_same_end(
 def test_interruptions_do_not_show_with_workers_either(whole, shards, tmp_path, monkeypatch):
     arguments = fit_arguments(shards, tmp_path / "run", "--workers", 1, "--worker-start", "fork")
     with monkeypatch.context() as patch:
-        interrupt(patch, "_pass", 5)
+        interrupt(patch, "_step_seed", 5)
         assert run_program(*arguments).exit_code == 130
     assert run_program(*arguments).exit_code == 0
     assert same_runs(whole[0], tmp_path / "run")
@@ -280,8 +291,9 @@ def test_without_validation_videos_the_test_videos_are_watched(tmp_path):
     assert result.exit_code == 0
     lines = result.stderr.splitlines()
     assert lines[0] == (
-        "split 1 has no val videos: its test videos are watched instead, "
-        "and evaluate takes last.pt, not best.pt"
+        "split 1 has no val videos: its test videos are watched instead, and evaluate takes "
+        "last.pt, not best.pt; to choose by val videos, hold some training videos out with "
+        "--val-fraction 0.1"
     )
     assert " | test loss " in lines[1]
     assert result.stdout.startswith(f"{tmp_path / 'run'}: 1 epochs, test top-1 ")
@@ -374,7 +386,7 @@ def test_the_folder_of_another_run_is_refused(whole, shards, tmp_path):
     assert same_tensors(weights_of(run), before)
 
 
-def test_a_checkpoint_of_other_classes_is_not_continued(tmp_path):
+def test_a_run_is_not_continued_on_other_shards(tmp_path):
     shards = write_dataset(tmp_path / "tiny", val=0)
     out = tmp_path / "run"
     run_program(*fit_arguments(shards, out, "--epochs", 1))
@@ -385,8 +397,8 @@ def test_a_checkpoint_of_other_classes_is_not_continued(tmp_path):
     result = run_program(*fit_arguments(shards, out, "--epochs", 1))
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-1] == (
-        f"error: {out / 'last.pt'}: of another architecture or other classes than config.json and "
-        "the shards say; choose another --out or delete the folder"
+        f"error: {out}: holds a run on other shards than {shards} holds now; "
+        "choose another --out or delete the folder"
     )
 
 

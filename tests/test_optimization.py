@@ -1,5 +1,7 @@
 """Learning-rate groups, schedule and optimisers."""
 
+from itertools import chain
+
 import pytest
 import torch
 from torch import nn
@@ -147,24 +149,33 @@ def test_a_step_of_sgd_by_hand():
     torch.testing.assert_close(bias.detach(), torch.full_like(bias, b))
 
 
+def rates_of(steps_per_epoch, epochs, **changes):
+    """The rate of every step, epoch by epoch."""
+    every = [
+        rate_at(step, steps_per_epoch, epochs, settings(**changes))
+        for step in range(steps_per_epoch * epochs)
+    ]
+    return [every[n : n + steps_per_epoch] for n in range(0, len(every), steps_per_epoch)]
+
+
 def test_the_rate_falls_to_a_tenth_after_so_many_epochs():
-    steps = settings(learning_rate=0.001, decay_epochs=(4, 2))
-    rates = [rate_at(epoch, 6, steps) for epoch in range(6)]
-    assert rates == pytest.approx([0.001, 0.001, 0.0001, 0.0001, 0.00001, 0.00001])
-    assert rate_at(89, 90, settings(learning_rate=0.001, decay_epochs=())) == 0.001
+    rates = rates_of(2, 6, learning_rate=0.001, decay_epochs=(4, 2))
+    expected = [0.001, 0.001, 0.0001, 0.0001, 0.00001, 0.00001]
+    for epoch, rate in zip(rates, expected):
+        assert epoch == pytest.approx([rate, rate])
+    assert rates_of(1, 90, learning_rate=0.001, decay_epochs=())[-1] == [0.001]
 
 
 def test_the_rate_rises_in_a_line_at_first():
-    warm = settings(learning_rate=0.4, decay_epochs=(6,), warmup_epochs=3)
-    rates = [rate_at(epoch, 8, warm) for epoch in range(8)]
-    assert rates == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.4, 0.4, 0.04, 0.04])
+    rates = rates_of(2, 4, learning_rate=0.5, decay_epochs=(3,), warmup_epochs=2)
+    assert list(chain(*rates)) == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.5, 0.05, 0.05])
 
 
 def test_the_rate_falls_along_half_a_cosine():
-    cosine = settings(learning_rate=0.001, schedule="cosine")
-    rates = [rate_at(epoch, 4, cosine) for epoch in range(4)]
+    rates = rates_of(2, 2, learning_rate=0.001, schedule="cosine")
     half = 0.5**0.5
-    assert rates == pytest.approx([0.001, 0.0005 * (1 + half), 0.0005, 0.0005 * (1 - half)])
+    expected = [0.001, 0.0005 * (1 + half), 0.0005, 0.0005 * (1 - half)]
+    assert list(chain(*rates)) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import torch
 from train_helpers import failure, fit_arguments, model_settings, run_program, write_dataset
 
 from train.cli import main
-from train.commands.fit import _decay_epochs
+from train.commands.fit_options import _decay_epochs
 from train.run_folder import RunFolder, load_checkpoint
 from tsn_core.modality import MODALITIES
 from tsn_core.torchvision_models import load_torchvision
@@ -46,7 +46,10 @@ def test_help_lists_the_commands():
 @pytest.mark.parametrize(
     ("command", "example"),
     [
-        ("fit", "tsn-train fit --shards shards/hmdb51 --modality flow --split 1 --out runs/flow"),
+        (
+            "fit",
+            "tsn-train fit --shards shards/hmdb51 --modality flow --preset hmdb51 --out runs/flow",
+        ),
         ("evaluate", "tsn-train evaluate runs/flow --num-snippets 25 --crops 10"),
         ("fuse", "tsn-train fuse runs/rgb runs/flow --weights 1 1.5 --out runs/fused"),
     ],
@@ -124,10 +127,10 @@ def test_bugs_keep_their_traceback(monkeypatch):
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("--epochs", 0, "--epochs must be > 0, got 0"),
-        ("--batch-size", 0, "--batch-size must be > 0, got 0"),
-        ("--input-size", -1, "--input-size must be > 0, got -1"),
-        ("--seed", -1, "--seed must be 0 or more, got -1"),
+        ("--epochs", 0, "epochs must be > 0, got 0"),
+        ("--batch-size", 0, "batch_size must be > 0, got 0"),
+        ("--input-size", -1, "input_size must be > 0, got -1"),
+        ("--seed", -1, "seed must be 0 or more, got -1"),
         ("--workers", -2, "--workers must be 0 or more, got -2"),
         ("--num-segments", 0, "num_segments must be > 0, got 0"),
         ("--dropout", 1, "dropout must be 0 or more and below 1, got 1.0"),
@@ -139,10 +142,19 @@ def test_bugs_keep_their_traceback(monkeypatch):
         ("--warmup-epochs", -1, "warmup_epochs must be 0 or more, got -1"),
         ("--lr-steps", "3,x", "--lr-steps must be whole numbers such as 36,72, got '3,x'"),
         ("--lr-steps", "0", "decay_epochs must be > 0, got 0"),
-        ("--crop-scales", "1,2", "--crop-scales must be numbers above 0 and up to 1, got '1,2'"),
-        ("--crop-scales", "nan", "--crop-scales must be numbers above 0 and up to 1, got 'nan'"),
-        ("--crop-scales", "a", "--crop-scales must be numbers above 0 and up to 1, got 'a'"),
-        ("--crop-scales", "", "--crop-scales must be numbers above 0 and up to 1, got ''"),
+        ("--crop-scales", "1,2", "crop_scales must be numbers above 0 and up to 1, got '1.0,2.0'"),
+        ("--crop-scales", "nan", "crop_scales must be numbers above 0 and up to 1, got 'nan'"),
+        ("--crop-scales", "a", "--crop-scales must be numbers such as 1,0.875, got 'a'"),
+        ("--crop-scales", "", "crop_scales must be numbers above 0 and up to 1, got ''"),
+        ("--accumulate", 0, "accumulate must be > 0, got 0"),
+        ("--val-fraction", 1, "val_fraction must be 0 or more and below 1, got 1.0"),
+        ("--label-smoothing", -0.1, "label_smoothing must be 0 or more and below 1, got -0.1"),
+        ("--ema", "nan", "ema must be 0 or more and below 1, got nan"),
+        ("--patience", -1, "patience must be 0 or more, got -1"),
+        ("--save-seconds", -1, "save_seconds must be 0 or more, got -1.0"),
+        ("--head-dropout", 1, "head_dropout must be 0 or more and below 1, got 1.0"),
+        ("--precision", "fp16", "--precision fp16 needs a GPU; choose bf16 or fp32"),
+        ("--flow", "tvl1", "--flow tvl1: rgb has no flow algorithm"),
         ("--device", "gpu", "unknown device 'gpu'; choose auto, cpu, cuda or cuda:N"),
     ],
 )
@@ -194,8 +206,9 @@ def test_defaults_of_sgd(shards, tmp_path):
 def test_defaults_of_adamw(shards, tmp_path, monkeypatch):
     arguments = ("--optimizer", "adamw", "--epochs", 10)
     with monkeypatch.context() as patch:
-        patch.setattr("train.fit.fit", lambda **options: [{"val_top1": 1.0}])
-        patch.setattr("train.fit.draw_curves", lambda run, *_: run.curves)
+        rows = [{"val_top1": 1.0}] * 10
+        patch.setattr("train.training.fit", lambda learner, **options: rows)
+        patch.setattr("train.training.plot_curves", lambda *_: None)
         optimizer = config_without_lr(shards, tmp_path / "run", *arguments)["optimizer"]
     assert (optimizer["learning_rate"], optimizer["head_factor"]) == (0.0002, 10.0)
     assert optimizer["warmup_epochs"] == 1

@@ -10,15 +10,9 @@ from conftest import stored
 from train_helpers import random_videos, write_shards
 
 from train.augmentation import CentreCrop, TrainingAugmentation
-from train.videos import (
-    EpochSampler,
-    SnippetDataset,
-    make_loader,
-    open_modality,
-    stream,
-    subset_numbers,
-    to_channels,
-)
+from train.batches import BatchPlan
+from train.subsets import subset_numbers
+from train.videos import SnippetDataset, make_loader, open_modality, stream, to_channels
 from tsn_core.errors import InputError, ShardError
 from tsn_core.manifest import Manifest, Record, write_manifest
 from tsn_core.shard_set import ShardSet
@@ -46,11 +40,10 @@ def dataset_of(shards, *, training=True, seed=0, num_segments=3, augmentation=No
 
 def batches(shards, epochs=(0, 1), *, seed=0, num_workers=0, worker_start=None, shuffle=True):
     """Every batch of some epochs, as nested lists."""
+    dataset = dataset_of(shards, seed=seed)
     loader, sampler = make_loader(
-        dataset_of(shards, seed=seed),
-        batch_size=2,
-        shuffle=shuffle,
-        seed=seed,
+        dataset,
+        BatchPlan(len(dataset), 2, shuffle=shuffle, seed=seed),
         num_workers=num_workers,
         worker_start=worker_start,
     )
@@ -79,14 +72,15 @@ def test_forked_workers_outlive_the_threads_of_opencv(flow_shards):
     code = (
         "import cv2, numpy, sys, torch\n"
         "from train.augmentation import CentreCrop\n"
+        "from train.batches import BatchPlan\n"
         "from train.videos import SnippetDataset, make_loader, stream\n"
         "from tsn_core.shard_set import ShardSet\n"
         "cv2.setNumThreads(2)\n"
         "cv2.GaussianBlur(numpy.zeros((999, 999, 3), numpy.uint8), (0, 0), 3)\n"
         "dataset = SnippetDataset(ShardSet(sys.argv[1]), range(3), num_segments=2,\n"
         "    augmentation=CentreCrop(16), training=True, seed=0)\n"
-        "loader, _ = make_loader(dataset, batch_size=3, shuffle=True, seed=0, num_workers=1,\n"
-        "    worker_start='fork')\n"
+        "plan = BatchPlan(3, 3, shuffle=True, seed=0)\n"
+        "loader, _ = make_loader(dataset, plan, num_workers=1, worker_start='fork')\n"
         "print(len(list(stream(loader))))\n"
     )
     done = subprocess.run(
@@ -105,15 +99,16 @@ def test_batches_hold_every_video_once_in_an_order_of_the_epoch(expected):
     assert first != second
     assert [len(batch[2]) for batch in expected[0]] == [2, 2, 1]
     for epoch in expected:
-        for _, labels, places in epoch:
+        for _, labels, places, counts in epoch:
+            assert all(counts)
             assert labels == [place % 2 for place in places]
 
 
 def test_epochs_show_other_snippets_and_crops_of_a_video(flow_shards):
     dataset = dataset_of(flow_shards)
-    shown = {dataset[epoch, 1][0].numpy().tobytes() for epoch in range(20)}
+    shown = {dataset[epoch, 1, True][0].numpy().tobytes() for epoch in range(20)}
     assert len(shown) > 15
-    assert torch.equal(dataset[3, 1][0], dataset[3, 1][0])
+    assert torch.equal(dataset[3, 1, True][0], dataset[3, 1, True][0])
 
 
 def test_an_epoch_does_not_depend_on_those_before(flow_shards, expected):
@@ -127,13 +122,6 @@ def test_another_seed_gives_other_batches(flow_shards, expected):
 def test_without_shuffling_the_order_is_the_datasets(flow_shards):
     epochs = batches(flow_shards, shuffle=False)
     assert [[batch[2] for batch in epoch] for epoch in epochs] == [[[0, 1], [2, 3], [4]]] * 2
-
-
-def test_the_sampler_is_as_long_as_the_dataset():
-    sampler = EpochSampler(4, shuffle=True, seed=0)
-    sampler.epoch = 6
-    assert len(sampler) == 4
-    assert sorted(sampler) == [(6, 0), (6, 1), (6, 2), (6, 3)]
 
 
 def test_starting_workers_draws_nothing_from_the_global_generator(flow_shards):
@@ -180,7 +168,7 @@ def test_dense_shards_follow_the_classic_formula(flow_shards, num_segments):
             allowed[place] = [{0}] * num_segments
     for epoch in range(60):
         for place in range(len(LENGTHS)):
-            dataset[epoch, place]
+            dataset[epoch, place, True]
     seen = {place: [set() for _ in range(num_segments)] for place in range(len(LENGTHS))}
     for place, chosen in recorder.asked:
         assert chosen == sorted(chosen)
@@ -196,12 +184,12 @@ def test_dense_shards_follow_the_classic_formula(flow_shards, num_segments):
 def test_validation_takes_the_centres(flow_shards):
     recorder = Recorder(flow_shards)
     dataset = dataset_of(recorder, training=False, augmentation=CentreCrop(16))
-    first = [dataset[0, place][0] for place in range(5)]
+    first = [dataset[0, place, True][0] for place in range(5)]
     assert recorder.asked == [
         (place, [((2 * k + 1) * starts) // 6 for k in range(3)])
         for place, starts in enumerate(LENGTHS)
     ]
-    assert all(torch.equal(first[place], dataset[9, place][0]) for place in range(5))
+    assert all(torch.equal(first[place], dataset[9, place, True][0]) for place in range(5))
 
 
 def test_channels_are_unit_after_unit():
@@ -215,10 +203,10 @@ def test_channels_are_unit_after_unit():
 
 def test_items_are_the_shards_pixels(flow_shards):
     dataset = dataset_of(flow_shards, training=False, augmentation=CentreCrop(21))
-    snippets, label, place = dataset[0, 1]
+    snippets, label, place, counts = dataset[0, 1, True]
     stack = flow_shards.read(1, [1, 4, 7])[:, :, 1:22, 5:26]
     assert torch.equal(snippets, to_channels(np.ascontiguousarray(stack)))
-    assert (label, place, dataset.name(1)) == (1, 1, "run/1.avi")
+    assert (label, place, counts, dataset.name(1)) == (1, 1, True, "run/1.avi")
 
 
 # --- what goes wrong in a worker ---
@@ -227,18 +215,15 @@ def test_items_are_the_shards_pixels(flow_shards):
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_a_damaged_image_is_one_line(tmp_path, num_workers):
     modality = stored("rgb", codec="jpeg", quality=90)
-    shards = write_shards(tmp_path / "rgb", modality, random_videos(modality, [1, 1]))
+    write_shards(tmp_path / "rgb", modality, random_videos(modality, [1, 1]))
     path = tmp_path / "rgb" / "shard-00000.h5"
     data = path.read_bytes()
     assert data.count(b"\xff\xd8\xff") == 2
     path.write_bytes(data.replace(b"\xff\xd8\xff", b"\0\0\0"))
-    loader, _ = make_loader(
-        dataset_of(shards, augmentation=CentreCrop(16), num_segments=1),
-        batch_size=2,
-        shuffle=False,
-        seed=0,
-        num_workers=num_workers,
-    )
+    shards = ShardSet(tmp_path / "rgb")
+    dataset = dataset_of(shards, augmentation=CentreCrop(16), num_segments=1)
+    plan = BatchPlan(len(dataset), 2, shuffle=False, seed=0)
+    loader, _ = make_loader(dataset, plan, num_workers=num_workers)
     with pytest.raises(ShardError) as caught:
         list(stream(loader))
     assert str(caught.value) == (
@@ -355,4 +340,4 @@ def test_the_augmentation_is_told_the_class_of_each_video(flow_shards):
         return stack
 
     dataset = dataset_of(flow_shards, augmentation=augmentation)
-    assert [dataset[0, place][1] for place in range(len(LENGTHS))] == seen == [0, 1, 0, 1, 0]
+    assert [dataset[0, place, True][1] for place in range(len(LENGTHS))] == seen == [0, 1, 0, 1, 0]

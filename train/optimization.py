@@ -31,7 +31,7 @@ class OptimizerSettings:
         momentum: Of SGD.
         weight_decay: Of weights; biases and BatchNorm have none.
         schedule: ``step`` divides the rate by ten at ``decay_epochs``; ``cosine`` lets it fall
-            along half a cosine, to nothing after the last epoch.
+            along half a cosine, to nothing after the last step.
         decay_epochs: How many epochs are through when a step comes.
         warmup_epochs: Over so many first epochs the rate rises in a line. AdamW needs it: its steps
             are of full size from the first on, when a fresh classifier's gradients are only noise.
@@ -112,11 +112,24 @@ def make_optimizer(model: TSN, settings: OptimizerSettings) -> torch.optim.Optim
     return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.momentum)
 
 
-def rate_at(epoch: int, epochs: int, settings: OptimizerSettings) -> float:
-    """Return the learning rate of a 0-based epoch, one of ``epochs``."""
-    rate = settings.learning_rate * min(1, (epoch + 1) / (settings.warmup_epochs + 1))
+def rate_at(step: int, steps_per_epoch: int, epochs: int, settings: OptimizerSettings) -> float:
+    """Return the learning rate of a step.
+
+    ``step`` moves it at whole epochs, as TSN does; warm-up and ``cosine`` move with every step.
+
+    Args:
+        step: 0-based, counted from the start of the training.
+        steps_per_epoch: Steps of one epoch.
+        epochs: Of the whole training.
+        settings: The schedule and its numbers.
+    """
+    rate = settings.learning_rate
+    warmup = settings.warmup_epochs * steps_per_epoch
+    if step < warmup:
+        rate *= (step + 1) / (warmup + 1)
     if settings.schedule == "cosine":
-        return rate * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
+        return rate * 0.5 * (1 + math.cos(math.pi * step / (steps_per_epoch * epochs)))
+    epoch = step // steps_per_epoch
     return rate / 10 ** sum(epoch >= decay for decay in settings.decay_epochs)
 
 

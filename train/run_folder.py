@@ -27,7 +27,9 @@ METRIC_COLUMNS = (
     "val_loss",
     "val_top1",
     "duration_seconds",
-    "waiting_seconds",
+    "data_seconds",
+    "compute_seconds",
+    "other_seconds",
 )
 
 
@@ -64,13 +66,29 @@ class RunFolder:
                 )
             had = _flat(self.read_config())
             wanted = _flat(config)
-            for name in sorted(set(had) | set(wanted)):
+            for name in sorted((set(had) | set(wanted)) - {"shards_digest"}):
                 if had.get(name) != wanted.get(name):
                     raise SettingsError(
                         f"{self.path}: holds a run with {name}={had.get(name)}, this one has "
                         f"{name}={wanted.get(name)}; choose another --out or delete the folder"
                     )
+            if had.get("shards_digest") != wanted.get("shards_digest"):
+                raise SettingsError(
+                    f"{self.path}: holds a run on other shards than {config['shards']} holds now; "
+                    "choose another --out or delete the folder"
+                )
         write_text(path, json.dumps(config, indent=1) + "\n")
+
+    def check_resumable(self) -> None:
+        """Check that there is a run to go on with.
+
+        Raises:
+            CheckpointError: There is none.
+        """
+        if not self.checkpoint("last").is_file():
+            raise CheckpointError(
+                f"{self.path}: no last.pt to go on from; leave --resume out to begin a run there"
+            )
 
     def read_config(self) -> dict[str, Any]:
         """Return ``config.json``.

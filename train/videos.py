@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from train.augmentation import Augmentation
+from train.batches import BatchPlan, Key, PlanSampler
 from tsn_core.errors import InputError, TSNError
 from tsn_core.manifest import MANIFEST_NAME, Manifest, read_manifest
 from tsn_core.modality import get_modality, modality_folder
@@ -49,25 +50,6 @@ def open_modality(shards: Path, modality: str, flow: str | None) -> tuple[ShardS
     return ShardSet(shards / folder), manifest
 
 
-def subset_numbers(
-    shards: ShardSet, manifest: Manifest, split: int, subset: str
-) -> tuple[list[int], list[str]]:
-    """Return where the videos of a subset lie, and the names of those that have no snippets.
-
-    Returns:
-        Numbers of the videos in the shards, in the manifest's order; names of videos that belong
-        to the subset but could not be extracted.
-
-    Raises:
-        InputError: The split does not exist, or no video of the subset has snippets.
-    """
-    names = manifest.subset_names(split, subset)
-    present = [shards.number(name) for name in names if name in shards]
-    if not present:
-        raise InputError(f"{shards.folder}: split {split} has no {subset} videos with snippets")
-    return present, [name for name in names if name not in shards]
-
-
 def to_channels(stack: np.ndarray) -> torch.Tensor:
     """Return a stack (K, L, H, W, C) as the network's input (K, L * C, H, W), both uint8.
 
@@ -81,8 +63,9 @@ def to_channels(stack: np.ndarray) -> torch.Tensor:
 class SnippetDataset(Dataset):
     """K snippets of each video, chosen and cropped at random or in the middle.
 
-    Items are asked for as (epoch, place): all randomness follows from these two and the seed, so
-    that it does not depend on how many workers load, nor on how they were started.
+    Items are asked for by epoch and place: all randomness follows from these two and the seed, so
+    that it does not depend on how many workers load, on how they were started, nor on how many
+    ranks share the videos.
     """
 
     def __init__(
@@ -109,9 +92,9 @@ class SnippetDataset(Dataset):
         """Return the name of a video."""
         return self._shards.names[self._videos[place]]
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, int, int]:
-        """Return (snippets (K, L * C, H, W) uint8, label, place)."""
-        epoch, place = key
+    def __getitem__(self, key: Key) -> tuple[torch.Tensor, int, int, bool]:
+        """Return (snippets (K, L * C, H, W) uint8, label, place, whether it counts)."""
+        epoch, place, counts = key
         video = self._videos[place]
         generator = np.random.default_rng((self._seed, epoch, place))
         length = self._shards.modality.snippet_length
@@ -123,52 +106,28 @@ class SnippetDataset(Dataset):
             chosen = center_offsets(timeline, self._num_segments, length)
         label = int(self._shards.labels[video])
         stack = self._augmentation(self._shards.read(video, chosen), generator, label)
-        return to_channels(stack), label, place
-
-
-class EpochSampler(Sampler):
-    """Yields (epoch, place) for every place, shuffled by seed and epoch or in order."""
-
-    def __init__(self, length: int, *, shuffle: bool, seed: int) -> None:
-        self._length = length
-        self._shuffle = shuffle
-        self._seed = seed
-        self.epoch = 0
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        places = np.arange(self._length)
-        if self._shuffle:
-            np.random.default_rng((self._seed, self.epoch)).shuffle(places)
-        return iter([(self.epoch, int(place)) for place in places])
+        return to_channels(stack), label, place, counts
 
 
 def make_loader(
     dataset: SnippetDataset,
+    plan: BatchPlan,
     *,
-    batch_size: int,
-    shuffle: bool,
-    seed: int,
     num_workers: int,
     worker_start: str | None = None,
-) -> tuple[DataLoader, EpochSampler]:
+) -> tuple[DataLoader, PlanSampler]:
     """Return a loader over a dataset and the sampler that must be told the epoch.
 
     Args:
         dataset: What to load.
-        batch_size: Videos per batch.
-        shuffle: Whether the order is random.
-        seed: Of the order.
+        plan: Which videos every batch holds.
         num_workers: Worker processes; 0 loads in this one.
         worker_start: ``fork``, ``spawn``, ``forkserver``, or None for the platform's usual way.
     """
-    sampler = EpochSampler(len(dataset), shuffle=shuffle, seed=seed)
+    sampler = PlanSampler(plan)
     loader: DataLoader = DataLoader(
         dataset,
-        batch_size=batch_size,
-        sampler=sampler,
+        batch_sampler=sampler,
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         multiprocessing_context=worker_start if num_workers else None,

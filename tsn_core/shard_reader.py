@@ -39,6 +39,7 @@ class Shard:
         path: Of the file.
         header: Its root attributes.
         tables: Everything but the images.
+        table_crc32: Checksum of the tables, and with them of all images.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -53,9 +54,10 @@ class Shard:
         try:
             with h5py.File(self.path, "r") as file:
                 self.header = _read_header(file)
+                self._identity = _identity(self.path)
                 self.tables = _read_tables(file, self.path.stat().st_size)
                 offset, size = _locate_images(file)
-                self._table_crc32 = int(file.attrs["table_crc32"])
+                self.table_crc32 = int(file.attrs["table_crc32"])
         except ShardError as error:
             raise ShardError(f"{self.path}: {error}") from None
         except Exception as error:  # h5py answers hostile bytes with many kinds of exceptions
@@ -79,8 +81,14 @@ class Shard:
         self._images = None
 
     def _mapped(self) -> np.ndarray:
-        """Return all image bytes, (B,) uint8; the file stays open until ``close``."""
+        """Return all image bytes, (B,) uint8; the file stays open until ``close``.
+
+        Raises:
+            ShardError: The file is not the one any more whose tables were read.
+        """
         if self._images is None:
+            if _identity(self.path) != self._identity:
+                raise ShardError(changed(self.path))
             offset, size = self._place
             self._images = np.empty(0, np.uint8)
             if size:
@@ -144,7 +152,7 @@ class Shard:
         tables = self.tables
         images = self._mapped()
         found = []
-        if tables.crc32() != self._table_crc32:
+        if tables.crc32() != self.table_crc32:
             found.append("the tables do not match their checksum")
         for video, name in enumerate(tables.video_name):
             first, last = tables.video_image[video : video + 2]
@@ -152,6 +160,20 @@ class Shard:
             if zlib.crc32(data.data) != tables.video_crc32[video]:
                 found.append(f"the images of {name} do not match their checksum")
         return found
+
+
+def changed(path: Path) -> str:
+    """Return the message about a file that another one has taken the place of."""
+    return f"{path}: changed since this program opened it; run the same command again"
+
+
+def _identity(path: Path) -> tuple[int, int, int] | None:
+    """Return what tells a file from another of the same name; None if there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def read_header(path: str | os.PathLike[str]) -> ShardHeader | None:

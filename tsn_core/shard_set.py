@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from tsn_core.errors import ShardError
-from tsn_core.index import read_index
+from tsn_core.index import INDEX_NAME, read_index
 from tsn_core.modality import StoredModality
-from tsn_core.shard_reader import Shard
+from tsn_core.shard_reader import Shard, changed
 
 _MOST_OPEN = 128  # files; large datasets have more shards than a process may open
 
@@ -33,6 +34,7 @@ class ShardSet:
         num_frames: Frames really decoded of every video, (V,) int64.
         fps: Frame rate of every video in Hz, 0 where its file states none, (V,) float64.
         sampling: Which snippets are stored, such as ``{"fps": 2.0}``; see ``SnippetPlan``.
+        digest: 16 hex digits that are others if any stored byte is.
 
     Examples:
         ``ShardSet("shards/hmdb51/rgb").read(0, [0, 12, 24])`` gives the first, the middle and the
@@ -46,6 +48,7 @@ class ShardSet:
             ShardError: No index, or a shard is missing, damaged or not the one in the index.
         """
         self.folder = Path(folder)
+        self._index_bytes = self._read_index()
         index = read_index(self.folder)
         self.dataset = index.dataset
         self.modality: StoredModality = index.modality
@@ -54,6 +57,7 @@ class ShardSet:
         self._shards: dict[int, Shard] = {}
         self._open: dict[int, None] = {}  # shards whose files are open, oldest use first
         self._files = [entry.file for entry in index.shards]
+        self._checksums: list[int] = []
         names: list[str] = []
         labels, counts, frames, rates = [], [], [], []
         where: list[tuple[int, int]] = []
@@ -64,6 +68,7 @@ class ShardSet:
                     f"{shard.path}: not the shard that {self.folder / 'index.json'} names; "
                     "run extract again"
                 )
+            self._checksums.append(shard.table_crc32)
             names.extend(shard.tables.video_name)
             labels.append(shard.tables.video_label.astype(np.int64))
             counts.append(np.diff(shard.tables.video_snippet))
@@ -75,6 +80,8 @@ class ShardSet:
         self.num_snippets = np.concatenate(counts) if counts else np.empty(0, np.int64)
         self.num_frames = np.concatenate(frames) if frames else np.empty(0, np.int64)
         self.fps = np.concatenate(rates) if rates else np.empty(0, np.float64)
+        known = [self.modality.to_json(), *self.class_names, *map(str, self._checksums)]
+        self.digest = hashlib.sha256("\n".join(known).encode()).hexdigest()[:16]
         self._where = where
         self._numbers = {name: number for number, name in enumerate(names)}
         if len(self._numbers) != len(names):
@@ -116,5 +123,23 @@ class ShardSet:
 
     def _shard(self, number: int) -> Shard:
         if number not in self._shards:
-            self._shards[number] = Shard(self.folder / self._files[number])
+            shard = Shard(self.folder / self._files[number])
+            if number < len(self._checksums) and shard.table_crc32 != self._checksums[number]:
+                raise ShardError(changed(shard.path))  # opened anew, in a worker process
+            self._shards[number] = shard
         return self._shards[number]
+
+    def check_unchanged(self) -> None:
+        """Check that nobody has extracted into the folder since it was opened.
+
+        Raises:
+            ShardError: Somebody has.
+        """
+        if self._read_index() != self._index_bytes:
+            raise ShardError(changed(self.folder / INDEX_NAME))
+
+    def _read_index(self) -> bytes | None:
+        try:
+            return (self.folder / INDEX_NAME).read_bytes()
+        except OSError:
+            return None

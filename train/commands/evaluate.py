@@ -45,12 +45,12 @@ def evaluate(
     Example: tsn-train evaluate runs/flow --num-snippets 25 --crops 10
     """
     from train import evaluate as testing
-    from train.fit import choose_device
+    from train.devices import choose_device
     from train.metrics import table
     from train.results import write_results
     from train.run_folder import RunFolder, load_checkpoint
-    from train.videos import MANIFEST_NAME, subset_numbers
-    from tsn_core.manifest import read_manifest
+    from train.subsets import subset_numbers
+    from tsn_core.manifest import MANIFEST_NAME, read_manifest
     from tsn_core.shard_set import ShardSet
 
     if workers is not None and workers < 0:
@@ -66,7 +66,11 @@ def evaluate(
     testing.check_fits(model, class_names, shard_set, path)
     manifest = read_manifest(root / MANIFEST_NAME)
     videos, missing = subset_numbers(
-        shard_set, manifest, config["split"] if split is None else split, subset
+        shard_set,
+        manifest,
+        config["split"] if split is None else split,
+        subset,
+        config.get("val_fraction", 0.0),
     )
     console = stderr_console()
     report_missing(console, subset, missing, len(videos) + len(missing))

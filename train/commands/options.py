@@ -34,8 +34,8 @@ def default_workers() -> int:
     return min(2, os.cpu_count() or 1)
 
 
-def stderr_console() -> Console:
-    """Return the console that progress and remarks go to."""
+def stderr_console(quiet: bool = False) -> Console:
+    """Return the console that progress and remarks go to; a quiet one shows nothing."""
     from rich.console import Console
 
-    return Console(stderr=True)
+    return Console(stderr=True, quiet=quiet)

@@ -1,0 +1,135 @@
+"""Training by several processes that torchrun started: who is who, and what they add up."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import distributed, nn
+
+from tsn_core.backbone import replace_layer
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The processes of a training.
+
+    Attributes:
+        rank: Number of this one.
+        size: How many there are.
+        local_rank: Number of this one on its machine, and of its GPU.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this one writes files and shows progress."""
+        return self.rank == 0
+
+    def add_up(self, numbers: torch.Tensor) -> torch.Tensor:
+        """Return the sum of a tensor over all ranks, the same on each."""
+        if self.size > 1:
+            distributed.all_reduce(numbers)
+        return numbers
+
+    def wait(self) -> None:
+        """Return when all ranks have come here."""
+        if self.size > 1:
+            distributed.barrier()
+
+
+def find_ranks() -> Ranks:
+    """Return this process's place, as torchrun tells it in the environment; alone without it."""
+    environment = os.environ
+    if not {"RANK", "WORLD_SIZE", "LOCAL_RANK"} <= environment.keys():
+        return Ranks()
+    return Ranks(
+        int(environment["RANK"]), int(environment["WORLD_SIZE"]), int(environment["LOCAL_RANK"])
+    )
+
+
+def join(ranks: Ranks, device: torch.device) -> None:
+    """Connect the ranks: by NCCL between GPUs, by Gloo between CPUs."""
+    if ranks.size > 1 and not distributed.is_initialized():
+        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+
+
+def leave() -> None:
+    """Disconnect the ranks, if they were connected."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+def synchronize_norms(model: nn.Module, device: torch.device) -> None:
+    """Let trained BatchNorm layers take their statistics over the batch of all ranks.
+
+    So that a batch that is spread over ranks gives what it gives on one. Parameters and names in
+    the state dict stay.
+    """
+    for name, layer in list(model.named_modules()):
+        if isinstance(layer, nn.BatchNorm2d) and any(p.requires_grad for p in layer.parameters()):
+            if device.type == "cuda":
+                synced: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(layer)
+            else:
+                synced = _BatchNormOverRanks(layer)
+            replace_layer(model, name, synced)
+
+
+class _BatchNormOverRanks(nn.BatchNorm2d):
+    """What ``torch.nn.SyncBatchNorm`` does, which has no CPU version."""
+
+    def __init__(self, layer: nn.BatchNorm2d) -> None:
+        super().__init__(layer.num_features, layer.eps, layer.momentum)
+        self.__dict__.update(layer.__dict__)  # the very parameters and buffers
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Normalise (B, C, H, W)."""
+        if not self.training:
+            return super().forward(images)
+        count = images.new_tensor([images.numel() // images.shape[1]])
+        # One differentiable sum over the ranks: of values, of squares, and of their number.
+        mine = torch.cat([images.sum((0, 2, 3)), (images * images).sum((0, 2, 3)), count])
+        total = _add_up(mine)
+        number = total[-1]
+        mean, square = (total[:-1] / number).chunk(2)
+        variance = square - mean * mean
+        self._track(mean.detach(), (variance * number / (number - 1)).detach())
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        shift = self.bias - mean * scale
+        return images * scale.view(1, -1, 1, 1) + shift.view(1, -1, 1, 1)
+
+    def _track(self, mean: torch.Tensor, variance: torch.Tensor) -> None:
+        if self.running_mean is None or self.running_var is None:
+            return
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked += 1
+        share = self.momentum
+        if share is None:
+            share = 1.0 / float(self.num_batches_tracked)
+        self.running_mean.lerp_(mean, share)
+        self.running_var.lerp_(variance, share)
+
+
+class _SumOverRanks(torch.autograd.Function):
+    """The sum of a tensor over the ranks; its gradient is the sum of the ranks' gradients."""
+
+    @staticmethod
+    def forward(context: Any, numbers: torch.Tensor) -> torch.Tensor:
+        total = numbers.clone()
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(context: Any, gradient: torch.Tensor) -> torch.Tensor:
+        total = gradient.clone()
+        distributed.all_reduce(total)
+        return total
+
+
+def _add_up(numbers: torch.Tensor) -> torch.Tensor:
+    return _SumOverRanks.apply(numbers)

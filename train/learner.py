@@ -1,0 +1,233 @@
+"""A network and everything that changes while it learns: one step, and what a checkpoint keeps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
+
+from train.distributed import Ranks, synchronize_norms
+from train.optimization import OptimizerSettings, make_optimizer, set_rate
+from train.settings import LoopSettings
+from tsn_core.errors import InputError
+from tsn_core.tsn import TSN
+
+# Snippets (N, K, L * C, H, W) uint8, labels (N,), places (N,), whether they count (N,).
+Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+@dataclass
+class Sums:
+    """What is added up over videos.
+
+    Attributes:
+        loss: Of all videos.
+        right: Videos whose largest score is that of their class.
+        videos: How many.
+    """
+
+    loss: float = 0.0
+    right: float = 0.0
+    videos: float = 0.0
+
+    def add(self, other: Sums) -> None:
+        """Add those of other videos."""
+        self.loss += other.loss
+        self.right += other.right
+        self.videos += other.videos
+
+
+class Learner:
+    """Trains a network by single steps.
+
+    Attributes:
+        model: The network that is trained.
+        device: Where it runs.
+    """
+
+    def __init__(
+        self,
+        model: TSN,
+        optimizer: OptimizerSettings,
+        loop: LoopSettings,
+        device: torch.device,
+        ranks: Ranks,
+    ) -> None:
+        """Prepare training on a device.
+
+        Raises:
+            InputError: The device cannot compute in the precision.
+        """
+        self._type = precision_type(loop.precision, device)
+        self._loop = loop
+        self.device = device
+        self._ranks = ranks
+        self._gradient_clip = optimizer.gradient_clip
+        self.model = model.to(device)
+        if loop.channels_last:
+            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._optimizer = make_optimizer(model, optimizer)
+        self._scaler = torch.amp.GradScaler(device.type, enabled=self._type is torch.float16)
+        self._average: AveragedModel | None = None
+        if loop.ema:
+            self._average = AveragedModel(
+                model, avg_fn=_moving_average(loop.ema), use_buffers=True
+            ).eval()
+        if ranks.size > 1:
+            synchronize_norms(model, device)
+        network: nn.Module = model
+        if loop.compile:
+            network = torch.compile(network)  # type: ignore[assignment]
+        if ranks.size > 1:
+            network = DistributedDataParallel(
+                network,
+                device_ids=[device] if device.type == "cuda" else None,
+                broadcast_buffers=False,  # they are equal: statistics are taken over all ranks
+            )
+        self._network = network
+
+    @property
+    def tested(self) -> TSN:
+        """The network to validate and to keep: the average of the weights, if there is one."""
+        return self.model if self._average is None else self._average.module  # type: ignore[return-value]
+
+    def step(self, parts: Iterable[Batch], num_parts: int, num_videos: int, rate: float) -> Sums:
+        """Take one step of the optimiser, unless the loss is no longer finite.
+
+        Args:
+            parts: Batches of this rank, whose gradients are added up.
+            num_parts: How many these are.
+            num_videos: That count, over all parts and ranks.
+            rate: Learning rate before the groups' factors.
+
+        Returns:
+            The sums over the videos of all ranks. With a loss that is not finite, no weight has
+            been changed.
+        """
+        set_rate(self._optimizer, rate)
+        self._optimizer.zero_grad(set_to_none=True)
+        self.model.train()
+        total = torch.zeros(3, dtype=torch.float64, device=self.device)
+        for number, (snippets, labels, _, counts) in enumerate(parts, start=1):
+            with self._wait_with_gradients(number < num_parts):
+                with self._autocast():
+                    scores = self._network(self._put(snippets))[0]  # (N, C)
+                labels, counts = self._put(labels), self._put(counts)
+                losses = functional.cross_entropy(
+                    scores.float(),
+                    labels,
+                    reduction="none",
+                    label_smoothing=self._loop.label_smoothing,
+                )
+                # DDP takes the mean over ranks, which may have different numbers of videos.
+                loss = (losses * counts).sum() * (self._ranks.size / num_videos)
+                self._scaler.scale(loss).backward()
+            total += _sums(scores, losses, labels, counts)
+        sums = Sums(*self._ranks.add_up(total).tolist())
+        if not math.isfinite(sums.loss):
+            return sums
+        if self._gradient_clip:
+            self._scaler.unscale_(self._optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), self._gradient_clip)
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        if self._average is not None:
+            self._average.update_parameters(self.model)
+        return sums
+
+    def validate(self, batch: Batch) -> Sums:
+        """Return the sums over a batch of this rank's validation videos."""
+        snippets, labels, _, counts = batch
+        with torch.inference_mode(), self._autocast():
+            scores = self.tested.eval()(self._put(snippets))[0]
+            labels, counts = self._put(labels), self._put(counts)
+            losses = functional.cross_entropy(scores.float(), labels, reduction="none")
+            return Sums(*_sums(scores, losses, labels, counts).tolist())
+
+    def add_up(self, sums: Sums) -> Sums:
+        """Return the sums over the videos of all ranks."""
+        mine = torch.tensor([sums.loss, sums.right, sums.videos], dtype=torch.float64)
+        return Sums(*self._ranks.add_up(mine.to(self.device)).tolist())
+
+    def state(self) -> dict[str, Any]:
+        """Return all that a checkpoint needs beside the weights of ``tested``."""
+        state: dict[str, Any] = {
+            "optimizer": self._optimizer.state_dict(),
+            "scaler": self._scaler.state_dict(),
+        }
+        if self._average is not None:
+            state["trained_weights"] = self.model.state_dict()
+            state["averaged_steps"] = int(self._average.n_averaged)
+        return state
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint's state; ``model`` holds the weights of ``tested`` already."""
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._scaler.load_state_dict(state.get("scaler", {}))
+        if self._average is not None:
+            self._average.module.load_state_dict(self.model.state_dict())
+            self._average.n_averaged.fill_(state["averaged_steps"])
+            self.model.load_state_dict(state["trained_weights"])
+
+    def _put(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.to(self.device, non_blocking=True)
+
+    def _autocast(self) -> Any:
+        if self._type is torch.float32:
+            return nullcontext()
+        return torch.autocast(self.device.type, self._type)
+
+    def _wait_with_gradients(self, more_to_come: bool) -> Any:
+        """Let ranks exchange gradients only when their last part of a step is done."""
+        if more_to_come and isinstance(self._network, DistributedDataParallel):
+            return self._network.no_sync()
+        return nullcontext()
+
+
+def precision_type(precision: str, device: torch.device) -> torch.dtype:
+    """Return the type of the network's arithmetic.
+
+    Raises:
+        InputError: The device does not compute in it.
+    """
+    if precision == "fp16" and device.type != "cuda":
+        raise InputError("--precision fp16 needs a GPU; choose bf16 or fp32")
+    if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        raise InputError("--precision bf16: this GPU does not compute in it; choose fp16 or fp32")
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
+def _sums(
+    scores: torch.Tensor, losses: torch.Tensor, labels: torch.Tensor, counts: torch.Tensor
+) -> torch.Tensor:
+    """Return loss, right and videos of a batch, (3,) float64."""
+    right = (scores.detach().argmax(dim=1) == labels) & counts
+    return torch.stack(
+        [(losses.detach().double() * counts).sum(), right.sum().double(), counts.sum().double()]
+    )
+
+
+def _moving_average(decay: float) -> Any:
+    """Return the update of an exponential moving average, faster in the first steps.
+
+    The decay of step n is at most (1 + n) / (10 + n), so that the first weights, which are random
+    in the head, are soon forgotten.
+
+    Source: TensorFlow's ``ExponentialMovingAverage`` with ``num_updates``.
+    """
+
+    def update(average: torch.Tensor, weight: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
+        if not average.is_floating_point():
+            return weight
+        step = int(steps)
+        return average.lerp(weight, 1 - min(decay, (1 + step) / (10 + step)))
+
+    return update

@@ -1,0 +1,298 @@
+"""A whole training run: shards in, a folder with checkpoints, metrics and curves out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch.utils.data import DataLoader
+
+from train.augmentation import CentreCrop, TrainingAugmentation
+from train.batches import BatchPlan
+from train.distributed import Ranks
+from train.fit import Report, fit, is_over
+from train.leakage import hashes
+from train.learner import Learner, precision_type
+from train.plots import plot_curves
+from train.progress import EpochProgress
+from train.run_folder import RunFolder, load_checkpoint
+from train.settings import RunSettings
+from train.subsets import subset_numbers, watched_subset
+from train.videos import SnippetDataset, make_loader, open_modality
+from tsn_core.errors import CheckpointError, InputError, ShardError
+from tsn_core.shard_set import ShardSet
+from tsn_core.tsn import TSN, ModelSettings
+
+_START: dict[str, Any] = {"rows": [], "step": 0, "sums": (0, 0, 0), "seconds": (0, 0, 0)}
+
+
+def train_run(
+    settings: RunSettings,
+    out: Path,
+    *,
+    device: torch.device,
+    num_workers: int,
+    console: Console,
+    worker_start: str | None = None,
+    ranks: Ranks = Ranks(),  # noqa: B008 - frozen
+    reports: tuple[Report, ...] = (),
+) -> list[dict[str, Any]]:
+    """Train a network into a folder, or go on where an interrupted run stopped there.
+
+    Args:
+        settings: What to train.
+        out: Folder of the run.
+        device: Where the network runs.
+        num_workers: Loading processes of every rank; 0 loads in this one.
+        console: Where progress and remarks are shown.
+        worker_start: How they are started: ``fork``, ``spawn``, ``forkserver``, or None for the
+            platform's usual way.
+        ranks: The processes that train together; the first of them writes the files.
+        reports: Told the row of every epoch.
+
+    Returns:
+        The rows of ``metrics.csv``, one for each epoch.
+
+    Raises:
+        InputError: A setting does not fit the data, the backbone or the device.
+        ShardError: The shards are damaged, or somebody has changed them meanwhile.
+        SettingsError: The folder holds a run with other settings.
+        CheckpointError: It holds a checkpoint that does not fit.
+        OutputError: A file cannot be written.
+        TSNError: The loss is no longer finite; the last checkpoint is whole.
+    """
+    data, loop = settings.data, settings.loop
+    precision_type(loop.precision, device)  # before anything is written
+    shards, manifest = open_modality(settings.shards, settings.modality, settings.flow)
+    val_subset = watched_subset(manifest, data.split, data.val_fraction)
+    videos: dict[str, list[int]] = {}
+    for subset in ("train", val_subset):
+        numbers, missing = subset_numbers(shards, manifest, data.split, subset, data.val_fraction)
+        videos[subset] = numbers
+        _remark_missing(console, subset, missing, len(numbers) + len(missing))
+    _check_watched(settings, val_subset, console)
+    _check_labels(shards, videos["train"], console)
+    model_settings = ModelSettings(
+        modality=settings.modality,
+        snippet_length=shards.modality.snippet_length,
+        num_classes=len(shards.class_names),
+        **asdict(settings.network),
+    )
+    run = RunFolder(out)
+    if ranks.is_first:
+        run.claim(
+            settings.to_config(
+                modality_folder=shards.modality.folder,
+                shards_digest=shards.digest,
+                model=model_settings.to_dict(),
+                val_subset=val_subset,
+            )
+        )
+    ranks.wait()
+    torch.manual_seed(loop.seed)
+    model, progress = _begin(run, model_settings, settings, shards)
+    rows = progress["rows"]
+    if ranks.is_first:
+        run.write_metrics(rows)  # an interruption may have come between the two
+    if len(rows) >= loop.epochs or is_over(rows, loop.patience):
+        _print(console, f"all {len(rows)} epochs were done before")
+        _draw(run, rows, settings, shards, val_subset, ranks)
+        return rows
+    learner = Learner(model, settings.optimizer, loop, device, ranks)
+    if "optimizer" in progress:
+        learner.load(progress)
+        step = f" and step {progress['step']} of the next" if progress["step"] else ""
+        _print(console, f"going on after epoch {len(rows)} of {loop.epochs}{step}")
+    train_loader, val_loader = _loaders(
+        settings, shards, videos["train"], videos[val_subset], num_workers, worker_start, ranks
+    )
+    names = [shards.names[number] for number in videos["train"]]
+    trained_on = torch.from_numpy(np.sort(hashes(shards.dataset, names)))
+    with EpochProgress(console, loop.epochs, len(rows), val_subset) as show:
+        rows = fit(
+            learner,
+            run=run,
+            progress=progress,
+            identity={"trained_on": trained_on},
+            class_names=shards.class_names,
+            train_loader=train_loader,
+            val_loader=val_loader,
+            check_data=shards.check_unchanged,
+            optimizer=settings.optimizer,
+            loop=loop,
+            ranks=ranks,
+            show=show,
+            reports=reports,
+        )
+    if len(rows) < loop.epochs:
+        _print(console, f"no better {val_subset} accuracy for {loop.patience} epochs: stopped")
+    _draw(run, rows, settings, shards, val_subset, ranks)
+    return rows
+
+
+def _draw(
+    run: RunFolder,
+    rows: list[dict[str, Any]],
+    settings: RunSettings,
+    shards: ShardSet,
+    val_subset: str,
+    ranks: Ranks,
+) -> None:
+    if ranks.is_first:
+        title = f"{shards.dataset} {shards.modality.folder}, split {settings.data.split}"
+        plot_curves(rows, run.curves, title, val_subset)
+
+
+def _begin(
+    run: RunFolder, model_settings: ModelSettings, settings: RunSettings, shards: ShardSet
+) -> tuple[TSN, dict[str, Any]]:
+    """Return the network and the progress of an interrupted run, or new ones."""
+    last = run.checkpoint("last")
+    if not last.is_file():
+        model = TSN(model_settings, settings.weights)
+        _check_input(model, settings.data.input_size)
+        return model, dict(_START)
+    model, class_names, progress = load_checkpoint(last)
+    if model.settings != model_settings or class_names != list(shards.class_names):
+        raise CheckpointError(
+            f"{last}: of another architecture or other classes than config.json and the shards "
+            "say; choose another --out or delete the folder"
+        )
+    return model, {**_START, **progress}
+
+
+def _loaders(
+    settings: RunSettings,
+    shards: ShardSet,
+    training: list[int],
+    validation: list[int],
+    num_workers: int,
+    worker_start: str | None,
+    ranks: Ranks,
+) -> tuple[DataLoader, DataLoader]:
+    """Return the loaders of the training and the validation videos of this rank."""
+    data, seed = settings.data, settings.loop.seed
+    augmentation = TrainingAugmentation(
+        data.input_size,
+        data.flip,
+        shards.modality.kind.mirrored_channels,
+        data.crop_scales,
+        data.crop_positions,
+        _labels_of(data.unflipped_classes, shards.class_names),
+    )
+    shared: dict[str, Any] = {"num_segments": settings.network.num_segments, "seed": seed}
+    dealt: dict[str, Any] = {"seed": seed, "rank": ranks.rank, "num_ranks": ranks.size}
+    train_loader, _ = make_loader(
+        SnippetDataset(shards, training, augmentation=augmentation, training=True, **shared),
+        BatchPlan(
+            len(training), data.batch_size, shuffle=True, accumulate=data.accumulate, **dealt
+        ),
+        num_workers=num_workers,
+        worker_start=worker_start,
+    )
+    centre = CentreCrop(data.input_size)
+    val_loader, _ = make_loader(
+        SnippetDataset(shards, validation, augmentation=centre, training=False, **shared),
+        BatchPlan(
+            len(validation), data.batch_size, shuffle=False, accumulate=data.accumulate, **dealt
+        ),
+        num_workers=num_workers,
+        worker_start=worker_start,
+    )
+    return train_loader, val_loader
+
+
+def _check_watched(settings: RunSettings, val_subset: str, console: Console) -> None:
+    """Say that test videos are watched, and refuse to choose anything by them."""
+    if val_subset != "test":
+        return
+    split, remedy = settings.data.split, "hold some training videos out with --val-fraction 0.1"
+    if settings.loop.patience:
+        raise InputError(
+            f"split {split} has no val videos, and --patience must not stop by test videos; "
+            f"{remedy}"
+        )
+    _print(
+        console,
+        f"split {split} has no val videos: its test videos are watched instead, and evaluate takes "
+        f"last.pt, not best.pt; to choose by val videos, {remedy}",
+    )
+
+
+def _check_labels(shards: ShardSet, training: list[int], console: Console) -> None:
+    """Refuse training on a single class, and name classes that have no training video.
+
+    Raises:
+        InputError: All training videos are of one class.
+        ShardError: A label is that of no class.
+    """
+    labels, names = shards.labels[training], shards.class_names
+    wrong = np.flatnonzero((labels < 0) | (labels >= len(names)))
+    if wrong.size:
+        video = training[int(wrong[0])]
+        raise ShardError(
+            f"{shards.folder}: {shards.names[video]} has label {shards.labels[video]}, "
+            f"0 to {len(names) - 1} expected; extract again"
+        )
+    present = set(labels.tolist())
+    if len(present) < 2:
+        raise InputError(
+            f"{shards.folder}: all {len(training)} training videos are of one class, "
+            f"{names[labels[0]]}; at least 2 are needed"
+        )
+    empty = [name for label, name in enumerate(names) if label not in present]
+    if empty:
+        listed = f"{', '.join(empty[:3])}{', …' if len(empty) > 3 else ''}"
+        _print(
+            console,
+            f"{len(empty)} of {len(names)} classes have no training video: {listed}; "
+            "they will never be predicted",
+        )
+
+
+def _labels_of(classes: tuple[str, ...], class_names: tuple[str, ...]) -> list[int]:
+    """Return the ids of the classes of these names.
+
+    Raises:
+        InputError: There is none of some name.
+    """
+    for name in classes:
+        if name not in class_names:
+            few = f"{', '.join(class_names[:8])}{', …' if len(class_names) > 8 else ''}"
+            raise InputError(f"--no-flip-class {name}: no such class; there are {few}")
+    return [class_names.index(name) for name in classes]
+
+
+def _check_input(model: TSN, size: int) -> None:
+    """Check that the backbone takes crops of that size, before any video is read.
+
+    Raises:
+        InputError: It does not.
+    """
+    images = torch.zeros(1, len(model.mean), size, size, dtype=torch.uint8)
+    try:
+        with torch.inference_mode():
+            model.eval().features(images)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().split("\n")[0].rstrip(".!")
+        raise InputError(
+            f"{model.settings.backbone} does not take crops of {size}x{size} px: {reason}; "
+            "choose another --input-size"
+        ) from None
+
+
+def _remark_missing(console: Console, subset: str, missing: list[str], total: int) -> None:
+    if missing:
+        _print(
+            console,
+            f"{len(missing)} of {total} {subset} videos have no snippets and are left out: "
+            f"{', '.join(missing[:3])}{', …' if len(missing) > 3 else ''}",
+        )
+
+
+def _print(console: Console, text: str) -> None:
+    console.print(text, highlight=False, soft_wrap=True)
