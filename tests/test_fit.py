@@ -409,7 +409,7 @@ def test_a_wrong_setting_may_be_put_right_in_the_same_folder(shards, tmp_path):
     )
     assert failure(*fit_arguments(shards, out, "--backbone", "resnet19")) == (
         "error: unknown backbone 'resnet19'; any of torchvision's classification models, such as "
-        "resnet18, resnet50, mobilenet_v2, googlenet\n"
+        "resnet18, resnet50, mobilenet_v2, googlenet, or conv8\n"
     )
     assert run_program(*fit_arguments(shards, out, "--epochs", 1)).exit_code == 0
 

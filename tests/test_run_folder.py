@@ -170,7 +170,7 @@ def test_parts_that_are_missing(checkpoint):
     torch.save({**content, "settings": settings}, checkpoint)
     assert message(load_checkpoint, checkpoint) == (
         f"{checkpoint}: damaged: unknown backbone 'resnet19'; any of torchvision's classification "
-        "models, such as resnet18, resnet50, mobilenet_v2, googlenet; "
+        "models, such as resnet18, resnet50, mobilenet_v2, googlenet, or conv8; "
         "delete the file and train again"
     )
 

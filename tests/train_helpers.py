@@ -1,22 +1,24 @@
 """Tiny shards to train on, made without any video, and the program as a function."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from click.testing import CliRunner, Result
 from conftest import add_video, header_of, stored
 
 from train.cli import main
+from tsn_core.errors import InputError
 from tsn_core.index import Index, ShardEntry, write_index
 from tsn_core.manifest import Manifest, Record, write_manifest
 from tsn_core.modality import StoredModality
 from tsn_core.shard_format import shard_name
 from tsn_core.shard_set import ShardSet
 from tsn_core.shard_writer import ShardWriter
-from tsn_core.tsn import ModelSettings
+from tsn_core.tsn import TSN, ModelSettings
 
 CLASSES = ("walk", "run")
 
@@ -116,6 +118,28 @@ def model_settings(**changes: Any) -> ModelSettings:
         "partial_bn": False,
     }
     return ModelSettings(**{**fields, **changes})
+
+
+def make_tsn(weights: str = "none", **changes: Any) -> TSN:
+    """Return a small network, always the same; ``changes`` replace single settings."""
+    torch.manual_seed(0)
+    return TSN(model_settings(**changes), weights)
+
+
+def images_of(model: TSN, n: int = 2, k: int = 3, size: int = 32) -> torch.Tensor:
+    """Return snippets of noise that a network takes, (n, k, L * C, size, size) uint8."""
+    generator = torch.Generator().manual_seed(1)
+    shape = (n, k, len(model.mean), size, size)
+    return torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+
+
+def message_of(
+    function: Callable, *arguments: Any, error: type[Exception] = InputError, **options: Any
+) -> str:
+    """Return what an error says that a call must raise."""
+    with pytest.raises(error) as caught:
+        function(*arguments, **options)
+    return str(caught.value)
 
 
 def run_program(*arguments: object) -> Result:

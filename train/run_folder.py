@@ -14,10 +14,10 @@ import torch
 
 from tsn_core.atomic import atomic_path, write_text
 from tsn_core.errors import CheckpointError, SettingsError
-from tsn_core.torch_file import read_torch_file
+from tsn_core.torch_file import CHECKPOINT_FORMAT, read_torch_file
 from tsn_core.tsn import TSN, ModelSettings
 
-_FORMAT, _VERSION = "tsn-checkpoint", 1
+_VERSION = 1
 _CONFIG_KEYS = ("shards", "modality_folder", "split", "input_size", "val_subset")
 METRIC_COLUMNS = (
     "epoch",
@@ -141,7 +141,7 @@ def save_checkpoint(
         OutputError: It cannot be written; one that was there stays whole.
     """
     content = {
-        "format": _FORMAT,
+        "format": CHECKPOINT_FORMAT,
         "version": _VERSION,
         "settings": model.settings.to_dict(),
         "class_names": list(class_names),
@@ -161,7 +161,7 @@ def load_checkpoint(path: Path) -> tuple[TSN, list[str], dict[str, Any]]:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint; train with tsn-train fit first")
     content = read_torch_file(path, "delete the file and train again")
-    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+    if not isinstance(content, dict) or content.get("format") != CHECKPOINT_FORMAT:
         raise CheckpointError(f"{path}: a checkpoint of tsn-train expected, got something else")
     if content.get("version") != _VERSION:
         raise CheckpointError(

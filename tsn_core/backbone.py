@@ -1,7 +1,7 @@
-"""Any torchvision classification model as the feature extractor of a TSN.
+"""The feature extractor of a TSN: any torchvision classification model, or ``conv8``.
 
-The first convolution is adapted to the modality's channels and the last linear layer is taken off;
-both are found generically, by their place in the model.
+The first convolution is adapted to the modality's channels and the layer that gives the class
+scores is taken off; both are found generically, by their place in the model.
 """
 
 from __future__ import annotations
@@ -9,16 +9,17 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import torch
 from torch import nn
 
+from tsn_core.conv8 import Conv8
 from tsn_core.errors import CheckpointError, InputError
-from tsn_core.torch_file import read_torch_file
+from tsn_core.torch_file import CHECKPOINT_FORMAT, read_torch_file
 from tsn_core.torchvision_models import imagenet_weights, make_model
 
-Layer = TypeVar("Layer", bound=nn.Module)
+_OWN = {"conv8": Conv8}  # backbones that torchvision does not have
 # In torchvision's own files: heads that only training on ImageNet used, and DenseNet's old names.
 _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 _OLD_NAME = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
@@ -27,35 +28,60 @@ _OLD_NAME = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 def make_backbone(name: str, in_channels: int, weights: str) -> tuple[nn.Module, int]:
     """Return a feature extractor and the number of its features.
 
+    Weights that were made for another number of channels, such as RGB's 3, become those of
+    ``in_channels`` by ``average_channels``.
+
     Args:
-        name: Of a torchvision classification model.
+        name: Of a torchvision classification model, or ``conv8``.
         in_channels: Channels of one snippet: L units of C channels.
-        weights: ``none`` for random ones, ``imagenet`` for torchvision's, or the path of a state
-            dict of the torchvision model; its classifier is not used.
+        weights: ``none`` for random ones, ``imagenet`` for torchvision's, or a path: of a state
+            dict of the model, whose classifier is not used, or of a checkpoint of ``tsn-train``
+            with that backbone, of any modality.
 
     Returns:
         A module that takes (N, in_channels, H, W) to pooled features (N, F), and F.
 
     Raises:
-        InputError: There is no such model or file, or the model has no convolution to adapt.
+        InputError: There is no such model or file, the model has no convolution to adapt, or there
+            are no such weights of it.
         CheckpointError: The file does not fit the model.
     """
-    model = make_model(name)
-    head_name, head = _last(model, nn.Linear, name)
-    replace_layer(model, head_name, nn.Identity())
+    model: nn.Module
+    head: tuple[str, ...] = ()
+    if name in _OWN:
+        model = _OWN[name]()
+        num_features = _OWN[name].num_features
+        if weights == "imagenet":
+            raise InputError(
+                f"{name} has no ImageNet weights; give --weights none, or the path of its own"
+            )
+    else:
+        model = make_model(name)
+        head_name, num_features = _take_off_classifier(model, name)
+        head = (f"{head_name}.",)
     for layer in model.modules():
         if isinstance(layer, nn.Dropout):
             layer.p = 0.0  # TSN has its own, after the pooling
-    if weights != "none":
-        state = imagenet_weights(name) if weights == "imagenet" else read_state(weights)
-        load_weights(model, state, ignore=f"{head_name}.", source=weights)
     if hasattr(model, "transform_input"):
-        setattr(model, "transform_input", False)  # noqa: B010  GoogLeNet's own normalisation, of three channels
+        # GoogLeNet's and Inception's weights are for another normalisation of RGB than all others;
+        # so they turn the usual one into theirs.
+        setattr(model, "transform_input", in_channels == 3)  # noqa: B010  not a module
     conv_name, conv = first_convolution(model, name)
     if in_channels != conv.in_channels:
-        adapted = adapt_convolution(conv, in_channels, average=weights != "none")
-        replace_layer(model, conv_name, adapted)
-    return model, head.in_features
+        if conv.groups != 1:
+            raise InputError(
+                f"{name}: its first convolution has {conv.groups} groups, so that it cannot be "
+                f"adapted to {in_channels} channels; choose another --backbone"
+            )
+        replace_layer(model, conv_name, adapt_convolution(conv, in_channels))
+    if weights != "none":
+        state = imagenet_weights(name) if weights == "imagenet" else read_state(weights, name)
+        key = f"{conv_name}.weight"
+        given = state.get(key)
+        if given is not None and given.ndim == 4 and given.is_floating_point():
+            state = {**state, key: average_channels(given, in_channels)}
+        load_weights(model, state, ignore=head, source=weights)
+    return model, num_features
 
 
 def first_convolution(model: nn.Module, name: str) -> tuple[str, nn.Conv2d]:
@@ -67,23 +93,15 @@ def first_convolution(model: nn.Module, name: str) -> tuple[str, nn.Conv2d]:
     for path, layer in model.named_modules():
         if isinstance(layer, nn.Conv2d):
             return path, layer
-    raise InputError(f"{name}: no convolution to adapt to the modality's channels")
+    raise InputError(
+        f"{name}: no convolution to adapt to the modality's channels; choose another --backbone"
+    )
 
 
-def adapt_convolution(conv: nn.Conv2d, in_channels: int, *, average: bool) -> nn.Conv2d:
-    """Return the same convolution for another number of input channels.
-
-    Args:
-        conv: A convolution on RGB.
-        in_channels: Of the new one.
-        average: Whether its weights are the mean of the old ones over their input channels,
-            repeated (cross-modality initialisation); random otherwise.
-
-    Source: Wang et al., TSN (ECCV 2016), section 3.2, cross modality pre-training.
-    """
-    if conv.groups != 1:
-        raise InputError("a grouped first convolution cannot be adapted to other channels")
-    adapted = nn.Conv2d(
+def adapt_convolution(conv: nn.Conv2d, in_channels: int) -> nn.Conv2d:
+    """Return the same convolution for another number of input channels, with random weights."""
+    assert conv.groups == 1
+    return nn.Conv2d(
         in_channels,
         conv.out_channels,
         conv.kernel_size,  # type: ignore[arg-type]
@@ -93,41 +111,79 @@ def adapt_convolution(conv: nn.Conv2d, in_channels: int, *, average: bool) -> nn
         bias=conv.bias is not None,
         padding_mode=conv.padding_mode,
     )
-    if average:
-        with torch.no_grad():
-            mean = conv.weight.mean(dim=1, keepdim=True)  # (out, 1, h, w)
-            adapted.weight.copy_(mean.expand_as(adapted.weight))
-            if conv.bias is not None and adapted.bias is not None:
-                adapted.bias.copy_(conv.bias)
-    return adapted
 
 
-def read_state(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
-    """Return the state dict in a file of PyTorch tensors; nothing in it is executed.
+def average_channels(weight: torch.Tensor, in_channels: int) -> torch.Tensor:
+    """Return the weights of a convolution for another number of input channels.
+
+    Args:
+        weight: Shape (out, channels, h, w).
+        in_channels: Of the new weights.
+
+    Returns:
+        The mean over the channels, repeated, shape (out, in_channels, h, w); ``weight`` itself
+        where it has so many.
+
+    Source: Wang et al., TSN (ECCV 2016), section 3.2, cross modality pre-training.
+    """
+    if weight.shape[1] == in_channels:
+        return weight
+    return weight.mean(dim=1, keepdim=True).expand(-1, in_channels, -1, -1)
+
+
+def read_state(path: str | os.PathLike[str], backbone: str) -> dict[str, torch.Tensor]:
+    """Return the state dict of a backbone in a file of tensors; nothing in it is executed.
+
+    Args:
+        path: Of a state dict, or of a checkpoint of ``tsn-train``.
+        backbone: Which one is wanted; a checkpoint says which one it has.
 
     Raises:
         InputError: There is no such file.
-        CheckpointError: It holds something else than a state dict.
+        CheckpointError: It holds something else, or another backbone.
     """
     if not Path(path).is_file():
         raise InputError(f"{path}: no such weights file; give none, imagenet or a path")
     state = read_torch_file(path, "check --weights")
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+    if isinstance(state, dict) and state.get("format") == CHECKPOINT_FORMAT:
+        state = _backbone_of_checkpoint(state, path, backbone)
+    elif isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise CheckpointError(f"{path}: a state dict (name to tensor) expected; check --weights")
     return {str(key).removeprefix("module."): value for key, value in state.items()}
 
 
+def _backbone_of_checkpoint(
+    content: dict[str, Any], path: str | os.PathLike[str], backbone: str
+) -> Any:
+    settings, state = content.get("settings"), content.get("model")
+    had = settings.get("backbone") if isinstance(settings, dict) else None
+    if had != backbone:
+        raise CheckpointError(
+            f"{path}: a checkpoint of {had}, this run has {backbone}; choose that --backbone, or "
+            "other --weights"
+        )
+    if not isinstance(state, dict):
+        return None
+    prefix = "backbone."
+    return {
+        str(key).removeprefix(prefix): value
+        for key, value in state.items()
+        if str(key).startswith(prefix)
+    }
+
+
 def load_weights(
-    model: nn.Module, state: dict[str, torch.Tensor], *, ignore: str, source: str
+    model: nn.Module, state: dict[str, torch.Tensor], *, ignore: tuple[str, ...], source: str
 ) -> None:
-    """Load a state dict that must fit, apart from one layer.
+    """Load a state dict that must fit, apart from the classifier.
 
     Args:
         model: Whose weights are replaced.
         state: By name.
-        ignore: Entries whose names start so are left out, and those of auxiliary heads.
+        ignore: Entries whose names start with one of these are left out, and those of auxiliary
+            heads.
         source: Where the state comes from, for messages.
 
     Raises:
@@ -136,7 +192,7 @@ def load_weights(
     state = {
         _OLD_NAME.sub(r"\1\2", key): value
         for key, value in state.items()
-        if not key.startswith((ignore, *_AUXILIARY))
+        if not key.startswith((*ignore, *_AUXILIARY))
     }
     own = model.state_dict()
     missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
@@ -165,8 +221,21 @@ def replace_layer(model: nn.Module, name: str, layer: nn.Module) -> None:
     setattr(model.get_submodule(parent), child, layer)
 
 
-def _last(model: nn.Module, kind: type[Layer], name: str) -> tuple[str, Layer]:
-    found = [(path, layer) for path, layer in model.named_modules() if isinstance(layer, kind)]
-    if not found:
-        raise InputError(f"{name}: no {kind.__name__} layer to take off as classifier")
-    return found[-1]
+def _take_off_classifier(model: nn.Module, name: str) -> tuple[str, int]:
+    """Replace the layer that gives the class scores, and return its name and its features.
+
+    It is the last linear layer; in SqueezeNet, which has none, the last 1x1 convolution.
+    """
+    layers = list(model.named_modules())
+    for path, layer in reversed(layers):
+        if isinstance(layer, nn.Linear):
+            replace_layer(model, path, nn.Identity())
+            return path, layer.in_features
+    for path, layer in reversed(layers):
+        if isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1):
+            replace_layer(model, path, nn.Identity())
+            return path, layer.in_channels
+    raise InputError(
+        f"{name}: no linear layer and no 1x1 convolution to take off as classifier; choose another "
+        "--backbone"
+    )

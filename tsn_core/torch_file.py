@@ -12,6 +12,8 @@ import torch
 
 from tsn_core.errors import CheckpointError
 
+CHECKPOINT_FORMAT = "tsn-checkpoint"  # the "format" entry of what tsn-train saves
+
 
 def read_torch_file(path: str | os.PathLike[str], remedy: str) -> Any:
     """Return what ``torch.save`` wrote, if that is tensors and plain values only.

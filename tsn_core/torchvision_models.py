@@ -70,7 +70,7 @@ def make_model(name: str) -> torch.nn.Module:
     if name not in model_names():
         raise InputError(
             f"unknown backbone {name!r}; any of torchvision's classification models, such as "
-            "resnet18, resnet50, mobilenet_v2, googlenet"
+            "resnet18, resnet50, mobilenet_v2, googlenet, or conv8"
         )
     options: dict[str, Any] = {}
     if name in ("googlenet", "inception_v3"):  # without their auxiliary heads

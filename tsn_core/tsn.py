@@ -22,13 +22,14 @@ class ModelSettings:
     Attributes:
         modality: Name of the modality, which fixes normalisation and channels.
         snippet_length: Units of one snippet, L.
-        backbone: Name of a torchvision classification model.
+        backbone: Name of a torchvision classification model, or ``conv8``.
         consensus: One of ``tsn_core.consensus.CONSENSUS``.
         num_segments: Snippets per video in training, K.
         num_classes: C.
         dropout: After the global pooling.
         top: Snippets that the ``topk`` consensus averages, q.
-        partial_bn: Whether all BatchNorm layers but the first are frozen.
+        partial_bn: Whether all BatchNorm layers but the first are frozen; some backbones have
+            none.
         head_dropout: Between the dense layers of the ``gru`` consensus.
     """
 
@@ -119,19 +120,7 @@ class TSN(nn.Module):
         self.register_buffer("mean", mean.view(-1, 1, 1), persistent=False)
         self.register_buffer("std", std.view(-1, 1, 1), persistent=False)
         if settings.partial_bn:
-            self._frozen = _batch_norms(self.backbone)[1:]
-            for layer in self._frozen:
-                for parameter in layer.parameters():
-                    parameter.requires_grad_(False)
-        else:
-            self._frozen = []
-
-    def train(self, mode: bool = True) -> TSN:
-        """Switch between training and testing; frozen BatchNorm layers stay in testing."""
-        super().train(mode)
-        for layer in self._frozen:
-            layer.eval()
-        return self
+            freeze_batch_norms(self.backbone)
 
     def forward(self, snippets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Score videos.
@@ -164,5 +153,25 @@ class TSN(nn.Module):
         return self.consensus(scores, features), scores
 
 
-def _batch_norms(model: nn.Module) -> list[nn.Module]:
-    return [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
+class FrozenBatchNorm2d(nn.BatchNorm2d):
+    """A BatchNorm that only ever applies its statistics, whoever calls ``train``."""
+
+    def train(self, mode: bool = True) -> FrozenBatchNorm2d:
+        """Stay in testing."""
+        super().train(False)
+        return self
+
+
+def freeze_batch_norms(model: nn.Module) -> None:
+    """Freeze every BatchNorm layer of a model but the first: statistics, weights and biases.
+
+    A model without BatchNorm, such as a vision transformer or ConvNeXt, stays as it is: its
+    LayerNorms keep no statistics.
+
+    Source: Wang et al., TSN (ECCV 2016), section 3.2, partial BN.
+    """
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
+    for layer in layers[1:]:
+        layer.__class__ = FrozenBatchNorm2d  # in its place, with all that it holds
+        layer.eval()
+        layer.requires_grad_(False)
