@@ -2,6 +2,7 @@
 
 import math
 from fractions import Fraction
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tsn_core.errors import InputError
-from tsn_core.sampling import SnippetPlan, center_offsets, random_offsets, units_of
+from tsn_core.sampling import SnippetPlan, center_offsets, random_offsets, random_stored, units_of
 
 CASES = [(k, length) for k in (1, 3, 5, 7, 25) for length in (1, 5, 6)]
 LONGEST = 400
@@ -43,6 +44,34 @@ def test_centers_equal_naive_ones(segments, length):
         assert offsets.dtype == np.int64
         assert offsets.tolist() == naive_centers(frames, segments, length)
         assert 0 <= offsets[0] <= offsets[-1] <= frames - length
+
+
+def tsn_centers(num_frames, num_segments, length):
+    """The TSN authors' test-time indices, counted from 0: floating point and rounded down."""
+    tick = (num_frames - length + 1) / float(num_segments)
+    return [int(tick / 2.0 + tick * k) for k in range(num_segments)]
+
+
+@pytest.mark.parametrize(("segments", "length"), CASES)
+def test_centers_are_tsns_but_for_its_rounding_errors(segments, length):
+    """Where the exact middle is a whole number, floating point may fall just short of it."""
+    for frames in range(length, LONGEST + 1):
+        ours = center_offsets(frames, segments, length).tolist()
+        for k, (own, theirs) in enumerate(zip(ours, tsn_centers(frames, segments, length))):
+            if own != theirs:
+                exact = Fraction((2 * k + 1) * (frames - length + 1), 2 * segments)
+                assert own == exact and theirs == own - 1
+
+
+@pytest.mark.parametrize(("segments", "length"), CASES)
+def test_all_snippets_stored_are_the_timeline_itself(segments, length):
+    """On dense shards the numbers of stored snippets are their first frames."""
+    plan = SnippetPlan(dense=True)
+    for frames in range(1, LONGEST + 1):
+        starts = plan.starts(frames, length, 25.0)
+        assert np.array_equal(starts, np.arange(max(frames - length, 0) + 1))
+        chosen = starts[center_offsets(len(starts), segments, 1)]
+        assert chosen.tolist() == naive_centers(max(frames, length), segments, length)
 
 
 @pytest.mark.parametrize(("segments", "length"), CASES)
@@ -83,6 +112,71 @@ def test_random_offsets_reach_every_start():
     generator = np.random.default_rng(0)
     seen = {tuple(random_offsets(6, 2, 1, generator)) for _ in range(300)}
     assert seen == {(first, second) for first in range(3) for second in range(3, 6)}
+
+
+def members(snippets, segments):
+    """The snippets of every segment, by the middles of their parts of the video."""
+    middles = [Fraction(2 * i + 1, 2 * snippets) for i in range(snippets)]
+    return [
+        [i for i in range(snippets) if k <= middles[i] * segments < k + 1] for k in range(segments)
+    ]
+
+
+class Bound:
+    """A generator that always draws the lowest number, or the highest."""
+
+    def __init__(self, highest):
+        self.highest = highest
+
+    def integers(self, low, high):
+        assert (low < high).all()
+        return high - 1 if self.highest else low
+
+
+@pytest.mark.parametrize("segments", [1, 3, 5, 7, 25])
+def test_stored_snippets_belong_to_the_segment_of_their_middle(segments):
+    for snippets in range(segments + 1, 80):
+        lowest = random_stored(snippets, segments, Bound(highest=False)).tolist()
+        highest = random_stored(snippets, segments, Bound(highest=True)).tolist()
+        expected = members(snippets, segments)
+        assert lowest == [numbers[0] for numbers in expected]
+        assert highest == [numbers[-1] for numbers in expected]
+        assert list(chain(*expected)) == list(range(snippets))  # every one has its turn
+
+
+@pytest.mark.parametrize(("snippets", "segments"), [(25, 3), (25, 7), (26, 25), (9, 1)])
+def test_every_stored_snippet_of_a_segment_is_equally_likely(snippets, segments):
+    generator = np.random.default_rng(0)
+    draws = np.stack([random_stored(snippets, segments, generator) for _ in range(2000)])
+    assert draws.dtype == np.int64
+    assert (np.diff(draws) > 0).all()
+    for k, numbers in enumerate(members(snippets, segments)):
+        found, counts = np.unique(draws[:, k], return_counts=True)
+        assert found.tolist() == numbers
+        assert counts.min() > 0.75 * 2000 / len(numbers)
+
+
+@pytest.mark.parametrize("segments", [1, 3, 5, 7, 25])
+def test_with_fewer_snippets_than_segments_the_nearest_ones_repeat(segments):
+    for snippets in range(1, segments + 1):
+        chosen = random_stored(snippets, segments, np.random.default_rng(0))
+        assert chosen.dtype == np.int64
+        # segment k's middle lies in the part of the video that this snippet stands for
+        middles = [Fraction(2 * k + 1, 2 * segments) for k in range(segments)]
+        assert chosen.tolist() == [math.floor(middle * snippets) for middle in middles]
+        for k, numbers in enumerate(members(snippets, segments)):
+            assert numbers in ([], [chosen[k]])
+    assert random_stored(2, 7, np.random.default_rng(0)).tolist() == [0, 0, 0, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [((0, 3), "num_snippets must be > 0, got 0"), ((9, 0), "num_segments must be > 0, got 0")],
+)
+def test_random_stored_refuses_what_makes_no_sense(arguments, message):
+    with pytest.raises(InputError) as caught:
+        random_stored(*arguments, np.random.default_rng(0))
+    assert str(caught.value) == message
 
 
 @pytest.mark.parametrize("function", [center_offsets, random_offsets])

@@ -181,6 +181,41 @@ def test_dense_shards_follow_the_classic_formula(flow_shards, num_segments):
                 assert starts == allowed[place][k]
 
 
+@pytest.mark.parametrize("sampling", [{"snippets": 9}, {"fps": 6.25}])
+@pytest.mark.parametrize("num_segments", [1, 3, 5, 7])
+def test_sparse_shards_give_every_stored_snippet_its_turn(tmp_path, sampling, num_segments):
+    """Also those behind K whole parts, which the formula for all frames leaves out."""
+    modality = stored("flow", snippet_length=2)
+    stored_counts = (1, 2, 5, 9)
+    videos = [
+        (name, label, units, range(0, 4 * count, 4))
+        for count, (name, label, units, _) in zip(
+            stored_counts, random_videos(modality, [4 * count for count in stored_counts])
+        )
+    ]
+    shards = write_shards(tmp_path / "flow-farneback", modality, videos, sampling=sampling)
+    assert shards.num_snippets.tolist() == list(stored_counts)
+    recorder = Recorder(shards)
+    dataset = dataset_of(recorder, num_segments=num_segments)
+    for epoch in range(60):
+        for place in range(len(stored_counts)):
+            dataset[epoch, place, True]
+    seen = {place: [set() for _ in range(num_segments)] for place in range(len(stored_counts))}
+    for place, chosen in recorder.asked:
+        assert chosen == sorted(chosen) and len(chosen) == num_segments
+        for k, number in enumerate(chosen):
+            seen[place][k].add(number)
+    for place, count in enumerate(stored_counts):
+        for k in range(num_segments):
+            expected = {
+                i
+                for i in range(count)
+                if 2 * k * count <= (2 * i + 1) * num_segments < 2 * (k + 1) * count
+            }
+            assert seen[place][k] == (expected or {(2 * k + 1) * count // (2 * num_segments)})
+        assert set().union(*seen[place]) == set(range(count))
+
+
 def test_validation_takes_the_centres(flow_shards):
     recorder = Recorder(flow_shards)
     dataset = dataset_of(recorder, training=False, augmentation=CentreCrop(16))

@@ -1,6 +1,6 @@
 """Tiny shards to train on, made without any video, and the program as a function."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,9 @@ def write_shards(
     *,
     per_shard: int = 3,
     class_names: tuple[str, ...] = CLASSES,
+    sampling: Mapping[str, Any] | None = None,
 ) -> ShardSet:
-    """Write videos into shards with an index, and open them."""
+    """Write videos into shards with an index, and open them; the default plan is ``dense``."""
     folder.mkdir(parents=True)
     entries = []
     for number, first in enumerate(range(0, len(videos), per_shard)):
@@ -48,13 +49,12 @@ def write_shards(
         size = path.stat().st_size
         counts = (tables.num_videos, tables.num_images, tables.num_snippets, 0)
         entries.append(ShardEntry(path.name, "f" * 64, size, *counts))
-    write_index(Index("tiny", modality, {"snippets": 3}, class_names, tuple(entries)), folder)
+    plan = {"dense": True} if sampling is None else dict(sampling)
+    write_index(Index("tiny", modality, plan, class_names, tuple(entries)), folder)
     return ShardSet(folder)
 
 
-def random_videos(
-    modality: StoredModality, lengths: Sequence[int], *, dense: bool = True
-) -> list[Video]:
+def random_videos(modality: StoredModality, lengths: Sequence[int]) -> list[Video]:
     """Return videos of so many snippets each, of noise; labels alternate."""
     generator = np.random.default_rng(7)
     videos = []

@@ -16,7 +16,7 @@ from train.batches import BatchPlan, Key, PlanSampler
 from tsn_core.errors import InputError, TSNError
 from tsn_core.manifest import MANIFEST_NAME, Manifest, read_manifest
 from tsn_core.modality import get_modality, modality_folder
-from tsn_core.sampling import center_offsets, random_offsets
+from tsn_core.sampling import center_offsets, random_offsets, random_stored
 from tsn_core.shard_set import ShardSet
 
 
@@ -97,13 +97,14 @@ class SnippetDataset(Dataset):
         epoch, place, counts = key
         video = self._videos[place]
         generator = np.random.default_rng((self._seed, epoch, place))
-        length = self._shards.modality.snippet_length
-        # Of S stored snippets, so that on dense shards this is the formula on the video itself.
-        timeline = int(self._shards.num_snippets[video]) + length - 1
-        if self._training:
+        stored, length = int(self._shards.num_snippets[video]), self._shards.modality.snippet_length
+        if not self._training:
+            chosen = center_offsets(stored, self._num_segments, 1)
+        elif self._shards.sampling.get("dense"):
+            timeline = stored + length - 1  # units: TSN's formula on the video itself
             chosen = random_offsets(timeline, self._num_segments, length, generator)
         else:
-            chosen = center_offsets(timeline, self._num_segments, length)
+            chosen = random_stored(stored, self._num_segments, generator)
         label = int(self._shards.labels[video])
         stack = self._augmentation(self._shards.read(video, chosen), generator, label)
         return to_channels(stack), label, place, counts

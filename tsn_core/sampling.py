@@ -84,6 +84,35 @@ def random_offsets(
     return np.zeros(num_segments, dtype=np.int64)
 
 
+def random_stored(
+    num_snippets: int, num_segments: int, generator: np.random.Generator
+) -> np.ndarray:
+    """Return one random stored snippet in each segment, where not every one is stored.
+
+    Snippet i of S stands for the i-th of S equal parts of the video. It belongs to the segment in
+    which the middle of its part lies, so that every snippet has its turn; ``random_offsets``
+    leaves the last ``S mod K`` out, which are few of a whole timeline but many of 25 snippets.
+    With no more snippets than segments, each segment takes the one whose part its middle lies in.
+
+    Args:
+        num_snippets: Stored snippets, S.
+        num_segments: Number of segments, K.
+        generator: Source of all randomness.
+
+    Returns:
+        0-based numbers of snippets, shape (K,), int64; increasing if S >= K, else non-decreasing.
+
+    Raises:
+        InputError: An argument is not positive.
+    """
+    _check_positive(num_snippets=num_snippets, num_segments=num_segments)
+    if num_snippets <= num_segments:
+        return center_offsets(num_snippets, num_segments, snippet_length=1)
+    segments = np.arange(num_segments + 1, dtype=np.int64)
+    bounds = (2 * segments * num_snippets + num_segments - 1) // (2 * num_segments)
+    return generator.integers(bounds[:-1], bounds[1:])
+
+
 @dataclass(frozen=True)
 class SnippetPlan:
     """Which snippets of a video are stored: exactly one of the three is set.
