@@ -68,6 +68,11 @@ class ShardSet:
                     f"{shard.path}: not the shard that {self.folder / 'index.json'} names; "
                     "run extract again"
                 )
+            if shard.header.class_names != index.class_names:
+                raise ShardError(
+                    f"{shard.path}: other classes than {self.folder / 'index.json'} names; "
+                    "run extract again"
+                )
             self._checksums.append(shard.table_crc32)
             names.extend(shard.tables.video_name)
             labels.append(shard.tables.video_label.astype(np.int64))
