@@ -1,9 +1,12 @@
 """Testing a trained network: scores against a naive computation, and what does not fit."""
 
+import csv
 import json
 import shutil
+from dataclasses import replace
 
 import cv2
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -21,11 +24,13 @@ from train_helpers import (
 )
 
 from train.evaluate import check_fits, evaluate
+from train.metrics import summarize
+from train.results import results_text
 from train.run_folder import load_checkpoint, save_checkpoint
 from train.scores import read_scores
 from tsn_core.consensus import CONSENSUS
 from tsn_core.errors import CheckpointError, InputError
-from tsn_core.manifest import Record
+from tsn_core.manifest import Record, read_manifest, write_manifest
 from tsn_core.shard_set import ShardSet
 from tsn_core.tsn import TSN
 
@@ -232,33 +237,167 @@ def test_evaluate(trained, run):
     metrics = json.loads((run / "metrics.json").read_text())
     top1 = float(np.mean(scores.video_scores.argmax(axis=1) == scores.labels))
     assert metrics == {
-        "num_videos": 2,
-        "num_classes": 2,
+        **summarize(scores.video_scores, scores.labels),
         "top1": top1,
-        "top5": 1.0,
-        "mean_class_accuracy": top1,
         "checkpoint": "best",
+        "split": 1,
+        "subset": "test",
+        "num_snippets": 3,
+        "crops": 1,
         "missing": [f"gone/{n}.avi" for n in range(4)],
+        "trained_on": 0,
     }
     assert result.stdout == (
-        "modality  videos   top-1   top-5  mean class\n"
-        f"rgb            2  {100 * top1:5.1f}%  100.0%      {100 * top1:5.1f}%\n"
-        f"{run}: scores.npz, metrics.json, confusion.png\n"
+        f"{results_text(scores, {'rgb': metrics})}\n\n"
+        f"{run}: scores.npz, metrics.json, classes.csv, mistakes.csv, confusion.png\n"
     )
     assert cv2.imread(str(run / "confusion.png")) is not None
+    with (run / "classes.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["class"], row["videos"]) for row in rows] == [("walk", "1"), ("run", "1")]
+    with (run / "mistakes.csv").open(newline="") as file:
+        wrong = [row["video"] for row in csv.DictReader(file)]
+    assert sorted(wrong) == sorted(
+        scores.names[scores.video_scores.argmax(axis=1) != scores.labels]
+    )
 
 
 def test_options_of_evaluate(trained, run):
     options = ("--num-snippets", 2, "--crops", 3, "--subset", "train", "--checkpoint", "last")
-    result = run_program("evaluate", run, *options, "--workers", 1, "--device", "cpu")
-    assert (result.exit_code, result.stderr) == (0, "")
-    scores = read_scores(run)
+    options += ("--allow-trained", "--workers", 1, "--device", "cpu")
+    result = run_program("evaluate", run, *options)
+    assert (result.exit_code, result.stderr) == (
+        0,
+        "4 of 4 train videos were trained on: the accuracy says little of others\n",
+    )
+    scores = read_scores(run, "train")
     assert scores.names.tolist() == ["walk/0.avi", "run/1.avi", "walk/2.avi", "run/3.avi"]
     model, _, _ = load_checkpoint(run / "last.pt")
     shards = ShardSet(trained[0] / "rgb")
     expected = scores_of(model, shards, (0, 1, 2, 3), num_snippets=2, crops=3)
     np.testing.assert_array_equal(scores.scores, expected.scores)
-    assert json.loads((run / "metrics.json").read_text())["checkpoint"] == "last"
+    metrics = json.loads((run / "metrics-train.json").read_text())
+    assert (metrics["checkpoint"], metrics["num_snippets"], metrics["crops"]) == ("last", 2, 3)
+    assert (metrics["subset"], metrics["trained_on"]) == ("train", 4)
+
+
+def test_subsets_have_files_of_their_own(trained, run):
+    before = {path.name for path in run.iterdir()}
+    names = ("scores", "metrics", "classes", "mistakes", "confusion")
+    for subset, ending in (("test", ""), ("val", "-val")):
+        result = run_program("evaluate", run, "--subset", subset, *QUICK)
+        files = {path.name for path in run.iterdir()} - before
+        kinds = (".npz", ".json", ".csv", ".csv", ".png")
+        expected = [f"{name}{ending}{kind}" for name, kind in zip(names, kinds)]
+        assert files == set(expected)
+        assert result.stdout.splitlines()[-1] == f"{run}: {', '.join(expected)}"
+        before |= files
+    assert read_scores(run).names.tolist() == ["walk/6.avi", "run/7.avi"]
+    assert read_scores(run, "val").names.tolist() == ["walk/4.avi", "run/5.avi"]
+
+
+def test_fewer_stored_snippets_than_asked_for(trained, run):
+    result = run_program("evaluate", run, *QUICK, "--num-snippets", 5)
+    assert result.stderr == (
+        LEFT_OUT + "2 of 2 videos have fewer than --num-snippets 5 stored (3 at least): "
+        "some of theirs are taken more than once\n"
+    )
+    assert read_scores(run).scores.shape == (2, 5, 2)
+
+
+# --- videos that were trained on ---
+
+
+def with_splits(trained, tmp_path, change):
+    """The shards with another manifest."""
+    shards = shutil.copytree(trained[0], tmp_path / "shards")
+    manifest = read_manifest(shards / "manifest.jsonl")
+    records = tuple(
+        replace(record, splits=change(number, record.splits))
+        for number, record in enumerate(manifest.records)
+    )
+    write_manifest(replace(manifest, records=records), shards / "manifest.jsonl")
+    return shards
+
+
+def test_training_videos_are_not_tested(trained, run):
+    assert failure("evaluate", run, "--subset", "train", *QUICK) == (
+        f"error: {run / 'best.pt'}: 4 of 4 train videos are among those that it was trained on "
+        "(walk/0.avi, run/1.avi, walk/2.avi, …); choose another --subset, "
+        "or --allow-trained to test on them anyway\n"
+    )
+    assert not (run / "scores-train.npz").exists()
+
+
+def test_test_videos_of_another_split_may_have_been_trained_on(trained, run, tmp_path):
+    # split 2 tests on videos 3 to 7, of which split 1 trains on 3
+    shards = with_splits(
+        trained, tmp_path, lambda n, splits: {**splits, 2: "test" if 3 <= n < 8 else "train"}
+    )
+    options = ("--shards", shards, "--split", 2, *QUICK)
+    assert failure("evaluate", run, *options) == (
+        f"error: {run / 'best.pt'}: 1 of 5 test videos are among those that it was trained on "
+        "(run/3.avi); choose the split that it was trained on (1), "
+        "or --allow-trained to test on them anyway\n"
+    )
+    result = run_program("evaluate", run, *options, "--allow-trained")
+    assert (result.exit_code, result.stderr) == (
+        0,
+        "1 of 5 test videos were trained on: the accuracy says little of others\n",
+    )
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert (metrics["split"], metrics["trained_on"], metrics["num_videos"]) == (2, 1, 5)
+
+
+def test_another_split_without_training_videos_is_tested(trained, run, tmp_path):
+    shards = with_splits(
+        trained, tmp_path, lambda n, splits: {**splits, 2: "train" if n < 5 else "test"}
+    )
+    options = ("--shards", shards, "--split", 2, *QUICK)
+    assert run_program("evaluate", run, *options).exit_code == 0
+    assert read_scores(run).names.tolist() == ["run/5.avi", "walk/6.avi", "run/7.avi"]
+
+
+def test_a_checkpoint_knows_its_videos_whatever_the_manifest_says(trained, run, tmp_path):
+    shards = with_splits(
+        trained, tmp_path, lambda n, splits: {1: "train" if n == 6 else "test"} if n < 8 else {}
+    )
+    assert failure("evaluate", run, "--shards", shards, *QUICK) == (
+        f"error: {run / 'best.pt'}: 4 of 7 test videos are among those that it was trained on "
+        "(walk/0.avi, run/1.avi, walk/2.avi, …); split 1 has changed since, train again, "
+        "or --allow-trained to test on them anyway\n"
+    )
+    result = run_program("evaluate", run, "--shards", shards, "--subset", "train", *QUICK)
+    assert (result.exit_code, result.stderr) == (0, "")  # video 6 was not trained on
+
+
+def test_videos_held_out_of_the_training_are_tested(tmp_path):
+    shards = write_dataset(tmp_path / "tiny", train=8, val=0)
+    fitted = fit_arguments(shards, tmp_path / "run", "--epochs", 1, "--val-fraction", 0.25)
+    assert run_program(*fitted).exit_code == 0
+    result = run_program("evaluate", tmp_path / "run", "--subset", "val", *QUICK)
+    assert (result.exit_code, result.stderr) == (0, "")
+    held = read_scores(tmp_path / "run", "val")
+    assert sorted(held.labels) == [0, 1]
+    rest = ("--subset", "train", "--allow-trained")
+    assert run_program("evaluate", tmp_path / "run", *rest, *QUICK).exit_code == 0
+    assert not {*held.names} & {*read_scores(tmp_path / "run", "train").names}
+
+
+def test_older_checkpoints_go_by_the_manifest(trained, run, tmp_path):
+    model, classes, progress = load_checkpoint(run / "best.pt")
+    del progress["trained_on"]
+    save_checkpoint(run / "best.pt", model, classes, progress)
+    test_training_videos_are_not_tested(trained, run)
+    test_test_videos_of_another_split_may_have_been_trained_on(trained, run, tmp_path)
+
+
+def test_an_older_checkpoint_and_a_manifest_without_its_split(trained, run, tmp_path):
+    model, classes, _ = load_checkpoint(run / "best.pt")
+    save_checkpoint(run / "best.pt", model, classes, {})
+    shards = with_splits(trained, tmp_path, lambda n, splits: {2: "test"})
+    options = ("--shards", shards, "--split", 2, *QUICK)
+    assert run_program("evaluate", run, *options).exit_code == 0
 
 
 def test_shards_may_have_moved(trained, run, tmp_path):
@@ -323,6 +462,12 @@ def test_a_checkpoint_of_another_run(trained, run):
             "extract with that --snippet-length, or train again",
         ),
         (
+            TSN(model_settings()),
+            ("walk", "jump"),
+            f"trained on 2 classes (walk, jump), {folder} has 2 (walk, run); "
+            "choose the shards that it was trained on, or train again",
+        ),
+        (
             TSN(model_settings(num_classes=3)),
             ("walk", "run", "jump"),
             f"trained on 3 classes (walk, run, jump), {folder} has 2 (walk, run); "
@@ -331,6 +476,98 @@ def test_a_checkpoint_of_another_run(trained, run):
     ):
         save_checkpoint(run / "best.pt", model, classes, {})
         assert failure("evaluate", run, *QUICK) == f"error: {run / 'best.pt'}: {message}\n"
+
+
+def test_a_checkpoint_whose_weights_are_of_another_backbone(run):
+    path = run / "best.pt"
+    content = torch.load(path, weights_only=True)
+    content["settings"]["backbone"] = "resnet18"
+    torch.save(content, path)
+    assert failure("evaluate", run, *QUICK) == (
+        f"error: {path}: damaged: Error(s) in loading state_dict for TSN; "
+        "delete the file and train again\n"
+    )
+
+
+def test_a_network_that_gives_no_numbers(run):
+    model, classes, progress = load_checkpoint(run / "best.pt")
+    with torch.no_grad():
+        model.classifier.bias[1] = torch.nan
+    save_checkpoint(run / "best.pt", model, classes, progress)
+    assert failure("evaluate", run, *QUICK) == (
+        LEFT_OUT + f"error: {run / 'best.pt'}: its scores of 2 of 2 videos are not finite "
+        "(walk/6.avi, run/7.avi); train again with a lower --lr\n"
+    )
+    assert not (run / "scores.npz").exists()
+
+
+# --- labels and classes ---
+
+
+def rewritten(path, *changes):
+    text = path.read_text()
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new, 1)
+    path.write_text(text)
+
+
+def test_labels_outside_the_classes(trained, run, tmp_path):
+    shards = shutil.copytree(trained[0], tmp_path / "shards")
+    manifest = shards / "manifest.jsonl"
+    rewritten(manifest, ('"walk/0.avi", "label": 0', '"walk/0.avi", "label": 2'))
+    assert failure("evaluate", run, "--shards", shards, *QUICK) == (
+        f"error: {manifest}: walk/0.avi: label must be 0 to 1, got 2\n"
+    )
+    rewritten(manifest, ('"label": 2', '"label": 1'))
+    assert failure("evaluate", run, "--shards", shards, *QUICK) == (
+        f"error: {shards / 'rgb'}: walk/0.avi has label 0, 1 in the manifest; extract again\n"
+    )
+    shard = shards / "rgb" / "shard-00000.h5"
+    with h5py.File(shard, "r+") as file:
+        file["video_label"][0] = 2
+    assert failure("evaluate", run, "--shards", shards, *QUICK) == (
+        f"error: {shard}: damaged: video_label: 0 to 1 expected; "
+        "delete the file and extract again\n"
+    )
+
+
+def test_classes_that_differ_from_the_manifest(trained, run, tmp_path):
+    shards = shutil.copytree(trained[0], tmp_path / "shards")
+    manifest = shards / "manifest.jsonl"
+    rewritten(manifest, ('["walk", "run"]', '["walk", "jump"]'))
+    assert failure("evaluate", run, "--shards", shards, *QUICK) == (
+        f"error: {shards / 'rgb'}: class 1 is 'run', 'jump' in the manifest; extract again\n"
+    )
+    rewritten(manifest, ('["walk", "jump"]', '["walk", "run", "jump"]'))
+    assert failure("evaluate", run, "--shards", shards, *QUICK) == (
+        f"error: {shards / 'rgb'}: 2 classes, 3 in the manifest; extract again\n"
+    )
+
+
+def test_an_index_with_other_classes_than_its_shards(trained, run, tmp_path):
+    shards = shutil.copytree(trained[0], tmp_path / "shards")
+    index = json.loads((shards / "rgb" / "index.json").read_text())
+    index["class_names"] = ["walk"]
+    (shards / "rgb" / "index.json").write_text(json.dumps(index))
+    assert failure("evaluate", run, "--shards", shards, *QUICK) == (
+        f"error: {shards / 'rgb' / 'shard-00000.h5'}: other classes than "
+        f"{shards / 'rgb' / 'index.json'} names; run extract again\n"
+    )
+
+
+def test_an_empty_class_is_listed_without_videos(trained, run, tmp_path):
+    shards = with_splits(trained, tmp_path, lambda n, splits: {} if n == 7 else splits)
+    result = run_program("evaluate", run, "--shards", shards, *QUICK)
+    assert result.exit_code == 0
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["num_videos"] == 1
+    assert metrics["mean_class_accuracy"] == metrics["top1"]
+    assert "NaN" not in (run / "metrics.json").read_text()
+    rows = (run / "classes.csv").read_text().splitlines()
+    assert rows[2].startswith("run,0,0,,")
+    lines = [line for line in result.stdout.splitlines() if line.startswith("run ")]
+    assert lines[0].split()[:4] == ["run", "0", "0", "-"]
 
 
 def test_a_damaged_shard_is_one_line(tmp_path, run):

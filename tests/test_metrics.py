@@ -6,7 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from train.metrics import confusion_matrix, mean_class_accuracy, summarize, table, top_k_accuracy
+from train.bootstrap import intervals
+from train.metrics import (
+    confusion_matrix,
+    mean_class_accuracy,
+    predictions,
+    summarize,
+    table,
+    top_k_accuracy,
+)
 
 SCORES = np.array([[3.0, 1, 2], [1, 2, 3], [2, 1, 0], [5, 4, 3]])
 LABELS = np.array([0, 1, 1, 2])
@@ -23,6 +31,7 @@ def test_by_hand():
         "top1": 0.25,
         "top5": 1.0,
         "mean_class_accuracy": pytest.approx(1 / 3),
+        **intervals(confusion),
     }
 
 
@@ -49,9 +58,12 @@ def test_confusion_counts_every_video_once(pair):
     confusion = confusion_matrix(scores, labels)
     classes = scores.shape[1]
     naive = np.zeros((classes, classes), int)
-    for row, label in zip(scores, labels):
-        naive[label, int(np.argmax(row))] += 1
+    for row, label in zip(scores.tolist(), labels.tolist()):
+        # of equal scores, the first class that is wrong
+        best = max(range(classes), key=lambda c: (row[c], c != label, -c))
+        naive[label, best] += 1
     assert confusion.tolist() == naive.tolist()
+    assert np.trace(naive) / len(labels) == pytest.approx(top_k_accuracy(scores, labels, 1))
     shares = [naive[c, c] / naive[c].sum() for c in range(classes) if naive[c].sum()]
     assert mean_class_accuracy(confusion) == pytest.approx(sum(shares) / len(shares))
 
@@ -61,6 +73,27 @@ def test_a_score_that_is_no_number_is_wrong():
     assert top_k_accuracy(scores, np.array([0, 1, 2]), 1) == 0.0
     assert top_k_accuracy(scores, np.array([0, 1, 2]), 5) == 0.0
     assert top_k_accuracy(np.array([[1.0, np.nan]]), np.array([1]), 1) == 0.0
+    assert predictions(scores, np.array([0, 1, 2])).tolist() == [1, 0, 0]
+
+
+def test_one_class_alone():
+    summary = summarize(np.array([[0.5], [-1.0]], np.float32), np.array([0, 0]))
+    assert summary == {
+        "num_videos": 2,
+        "num_classes": 1,
+        "top1": 1.0,
+        "top5": 1.0,
+        "mean_class_accuracy": 1.0,
+        "top1_interval": [1.0, 1.0],
+        "mean_class_accuracy_interval": [1.0, 1.0],
+    }
+
+
+def test_a_class_without_videos_counts_for_nothing():
+    scores = np.array([[2.0, 1, 0], [0, 1, 2]])
+    summary = summarize(scores, np.array([0, 0]))  # classes 1 and 2 are empty
+    assert summary["mean_class_accuracy"] == 0.5
+    assert summary["mean_class_accuracy_interval"] == summary["top1_interval"] == [0.0, 1.0]
 
 
 def row(top1, **more):
@@ -81,3 +114,14 @@ def test_table_with_weights():
         "rgb                  1      27    0.0%  100.0%       50.0%\n"
         "fusion                      27   50.0%  100.0%       50.0%"
     )
+
+
+def test_table_with_intervals():
+    sure = {"top1_interval": [0.25, 0.75], "mean_class_accuracy_interval": [0.0, 1.0]}
+    rows = {"rgb": row(0.5, weight=1.0, **sure), "fusion": row(0.375, **sure)}
+    assert table(rows) == (
+        "modality  weight  videos   top-1  95% interval     top-5  mean class  95% interval\n"
+        "rgb            1      27   50.0%  25.0 to 75.0    100.0%       50.0%  0.0 to 100.0\n"
+        "fusion                27   37.5%  25.0 to 75.0    100.0%       50.0%  0.0 to 100.0"
+    )
+    assert "interval" not in table({**rows, "flow": row(0.5)})

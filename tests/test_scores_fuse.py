@@ -51,6 +51,9 @@ def test_round_trip(tmp_path):
     assert_same(read_scores(tmp_path / "run" / "scores.npz"), scores)
     assert_same(read_scores(tmp_path / "run"), scores)
     assert [file.name for file in (tmp_path / "run").iterdir()] == ["scores.npz"]
+    write_scores(scores_of(seed=1), tmp_path / "run" / "scores-val.npz")
+    assert_same(read_scores(tmp_path / "run", "val"), scores_of(seed=1))
+    assert_same(read_scores(tmp_path / "run" / "scores.npz", "val"), scores_of(seed=1))
 
 
 def test_the_file_is_plain_arrays(tmp_path):
@@ -70,6 +73,10 @@ def test_the_file_is_plain_arrays(tmp_path):
 def test_no_scores(tmp_path):
     assert message(read_scores, tmp_path) == (
         f"{tmp_path / 'scores.npz'}: no scores there; run tsn-train evaluate on the run first"
+    )
+    assert message(read_scores, tmp_path, "val") == (
+        f"{tmp_path / 'scores-val.npz'}: no scores there; "
+        f"run tsn-train evaluate {tmp_path} --subset val first"
     )
     assert message(read_scores, tmp_path / "x.npz") == (
         f"{tmp_path / 'x.npz'}: no scores there; run tsn-train evaluate on the run first"
@@ -141,6 +148,7 @@ def test_nothing_in_a_file_is_unpickled(tmp_path):
         ({"scores": np.zeros((3, 2))}, "scores has shape (3, 2) and type float64"),
         ({"scores": np.zeros(())}, "scores has shape () and type float64"),
         ({"scores": np.zeros((3, 4, 5))}, "scores has shape (3, 4, 5) and type float64"),
+        ({"video_scores": np.full((3, 2), np.nan)}, "video_scores are not all finite"),
         ({"video_scores": np.zeros((2, 2))}, "video_scores has shape (2, 2) and type float64"),
         ({"class_names": np.array([["a"], ["b"]])}, "class_names has shape (2, 1) and type <U1"),
     ],
@@ -268,22 +276,56 @@ def runs(tmp_path, monkeypatch):
 
 
 TABLE = """\
-modality  weight  videos   top-1   top-5  mean class
-rgb            1       3    0.0%  100.0%        0.0%
-flow-dis     1.5       3  100.0%  100.0%      100.0%
-fusion                 3  100.0%  100.0%      100.0%
-fused: scores.npz, metrics.json, confusion.png
+modality  weight  videos   top-1  95% interval     top-5  mean class  95% interval
+rgb            1       3    0.0%  0.0 to 0.0      100.0%        0.0%  0.0 to 0.0
+flow-dis     1.5       3  100.0%  100.0 to 100.0  100.0%      100.0%  100.0 to 100.0
+fusion                 3  100.0%  100.0 to 100.0  100.0%      100.0%  100.0 to 100.0
+
+class  videos  right  accuracy  precision  taken for
+walk        2      2    100.0%     100.0%
+run         1      1    100.0%     100.0%
+
+fusion over flow-dis: top-1 +0.0 points (+0.0 to +0.0), mean class +0.0 points (+0.0 to +0.0)
+
+fused: scores.npz, metrics.json, classes.csv, mistakes.csv, confusion.png, gain.csv, gain.png
+"""
+GAIN = """\
+class,videos,rgb,flow-dis,fusion,flow-dis over rgb,fusion over flow-dis
+walk,2,0.0,1.0,1.0,1.0,0.0
+run,1,0.0,1.0,1.0,1.0,0.0
 """
 
 
 def test_fuse(runs):
     result = run_program("fuse", "rgb", "flow/scores.npz", "--out", "fused")
     assert (result.exit_code, result.stdout, result.stderr) == (0, TABLE, "")
+    assert {path.name for path in Path("fused").iterdir()} == {
+        "scores.npz",
+        "metrics.json",
+        "classes.csv",
+        "mistakes.csv",
+        "confusion.png",
+        "gain.csv",
+        "gain.png",
+    }
+    assert Path("fused/gain.csv").read_text() == GAIN
+    assert Path("fused/gain.png").read_bytes().startswith(b"\x89PNG")
+    assert Path("fused/mistakes.csv").read_text() == (
+        "video,true,predicted,probability_true,probability_predicted\n"
+    )
     fused = read_scores(Path("fused"))
     np.testing.assert_allclose(fused.video_scores, WRONG + 1.5 * RIGHT)
     metrics = json.loads(Path("fused/metrics.json").read_text())
     assert (metrics["top1"], metrics["num_videos"]) == (1.0, 3)
     assert [row["weight"] for row in metrics["inputs"].values()] == [1.0, 1.5]
+    assert metrics["weights"] == "usual"
+    assert metrics["gain"] == {
+        "over": "flow-dis",
+        "top1": 0.0,
+        "mean_class_accuracy": 0.0,
+        "top1_interval": [0.0, 0.0],
+        "mean_class_accuracy_interval": [0.0, 0.0],
+    }
     assert Path("fused/confusion.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -302,6 +344,7 @@ def test_spellings_of_weights(runs, arguments):
     assert run_program("fuse", *arguments.split()).exit_code == 0
     fused = read_scores(Path("fused")).video_scores
     np.testing.assert_allclose(fused, WRONG + 0.5 * RIGHT)
+    assert json.loads(Path("fused/metrics.json").read_text())["weights"] == "given"
 
 
 def test_numbers_that_are_no_weights(runs):
@@ -323,7 +366,109 @@ def test_messages_of_fuse(runs):
     assert failure("fuse", "rgb", "flow/scores.npz", "--out", "flow") == (
         "error: --out flow: holds one of the inputs; choose another folder\n"
     )
+    assert failure("fuse", "rgb", "rgb", "--out", "x") == (
+        "error: an input is given twice; give every run once\n"
+    )
+    assert failure("fuse", "rgb", "flow", "--search", "--weights", "1", "1", "--out", "x") == (
+        "error: --search finds the weights; leave out --weights\n"
+    )
     assert not Path("x").exists()
+
+
+def test_one_input_alone(runs):
+    result = run_program("fuse", "rgb", "--out", "fused")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[-1] == (
+        "fused: scores.npz, metrics.json, classes.csv, mistakes.csv, confusion.png"
+    )
+    assert not Path("fused/gain.csv").exists()
+    assert "gain" not in json.loads(Path("fused/metrics.json").read_text())
+
+
+# --- weights from val videos ---
+
+VAL_NAMES = ("walk/v.avi", "run/w.avi", "walk/x.avi")
+
+
+@pytest.fixture
+def searched(runs):
+    """The runs with val scores: rgb is wrong by 4 there, flow right by 2."""
+    for run, name, scores in (("rgb", "rgb", 4 * WRONG), ("flow", "flow-dis", 2 * RIGHT)):
+        val = replace(scores_of(name, VAL_NAMES), video_scores=scores.astype(np.float32))
+        write_scores(val, Path(run, "scores-val.npz"))
+    return runs
+
+
+def test_weights_from_val_videos(searched):
+    result = run_program("fuse", "rgb", "flow/scores.npz", "--search", "--out", "fused")
+    assert (result.exit_code, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    assert lines[0] == "weights from 3 val videos: top-1 there 100.0% (usual weights 0.0%)"
+    metrics = json.loads(Path("fused/metrics.json").read_text())
+    weights = [row["weight"] for row in metrics["inputs"].values()]
+    assert weights[0] == 1.0
+    assert 2 < weights[1] < 2.2  # the least that makes all val videos right
+    chosen = {key: metrics[key] for key in ("weights", "val_videos", "val_top1", "usual_val_top1")}
+    assert chosen == {
+        "weights": "searched on val videos",
+        "val_videos": 3,
+        "val_top1": 1.0,
+        "usual_val_top1": 0.0,
+    }
+    fused = read_scores(Path("fused")).video_scores
+    np.testing.assert_allclose(fused, WRONG + weights[1] * RIGHT, rtol=1e-5)
+
+
+def test_test_videos_have_no_say_in_the_weights(searched):
+    run_program("fuse", "rgb", "flow", "--search", "--out", "first")
+    rgb = read_scores(Path("rgb"))
+    write_scores(replace(rgb, video_scores=100 * RIGHT), Path("rgb/scores.npz"))
+    run_program("fuse", "rgb", "flow", "--search", "--out", "second")
+    first, second = (
+        [
+            row["weight"]
+            for row in json.loads(Path(out, "metrics.json").read_text())["inputs"].values()
+        ]
+        for out in ("first", "second")
+    )
+    assert first == second
+
+
+def test_searches_that_cannot_be(searched):
+    command = ("fuse", "rgb", "flow", "--search", "--out", "x")
+    val = read_scores(Path("flow"), "val")
+    write_scores(
+        replace(val, names=np.array([NAMES[0], *VAL_NAMES[1:]])), Path("flow/scores-val.npz")
+    )
+    rgb = read_scores(Path("rgb"), "val")
+    write_scores(
+        replace(rgb, names=np.array([NAMES[0], *VAL_NAMES[1:]])), Path("rgb/scores-val.npz")
+    )
+    assert failure(*command) == (
+        "error: 1 of 3 val videos are among those to fuse (walk/a.avi): weights that they choose "
+        "would flatter the test; evaluate both subsets of the same split\n"
+    )
+    Path("flow/scores-val.npz").unlink()
+    assert failure(*command) == (
+        "error: flow/scores-val.npz: no scores there; "
+        "run tsn-train evaluate flow --subset val first\n"
+    )
+    assert failure("fuse", "flow/scores.npz", "rgb", *command[3:]) == (
+        "error: flow/scores-val.npz: no scores there; "
+        "run tsn-train evaluate flow --subset val first\n"
+    )
+    assert not Path("x").exists()
+
+
+def test_remark_on_scores_that_outweigh_others(runs):
+    rgb = read_scores(Path("rgb"))
+    write_scores(replace(rgb, video_scores=40 * WRONG), Path("rgb/scores.npz"))
+    result = run_program("fuse", "rgb", "flow", "--out", "fused")
+    assert result.stderr == (
+        "the scores of rgb are spread 40 times as far as those of flow-dis, "
+        "and weigh so much more; choose --weights accordingly, or --search\n"
+    )
+    assert run_program("fuse", "rgb", "flow", "--weights", "1", "60", "--out", "f").stderr == ""
 
 
 def test_videos_that_not_all_have_are_counted(runs):
@@ -337,13 +482,12 @@ def test_two_runs_of_a_modality_and_a_fusion_get_a_row_each(runs):
     write_scores(replace(scores_of("fusion"), video_scores=RIGHT), Path("old/scores.npz"))
     write_scores(replace(scores_of("rgb"), video_scores=RIGHT), Path("rgb2/scores.npz"))
     result = run_program("fuse", "rgb", "rgb2", "old", "--out", "fused")
-    rows = [line[:12].rstrip() for line in result.stdout.splitlines()]
-    assert rows == ["modality", "rgb", "rgb (rgb2)", "fusion (old)", "fusion", "fused: score"]
+    rows = [line[:12].rstrip() for line in result.stdout.splitlines()[:5]]
+    assert rows == ["modality", "rgb", "rgb (rgb2)", "fusion (old)", "fusion"]
 
 
 def test_fuse_that_cannot_write(runs):
     Path("file").write_text("")
     assert failure("fuse", "rgb", "flow", "--out", "file") == (
-        "error: file/scores.npz: cannot be written: File exists; free space or choose another "
-        "place\n"
+        "error: file/gain.csv: cannot be written: File exists; free space or choose another place\n"
     )

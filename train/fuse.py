@@ -13,6 +13,7 @@ from tsn_core.errors import InputError
 # Source: Wang et al., TSN (ECCV 2016), section 4.2: 1 for RGB, 1.5 for flow. What warped flow adds
 # beside flow is little, and so is its weight there.
 _WEIGHTS = {"flow": 1.5, "warpedflow": 0.5}
+_UNEVEN = 4.0  # times; such spreads of scores make the usual weights meaningless
 
 
 def default_weight(name: str) -> float:
@@ -103,3 +104,23 @@ def fuse(parts: Sequence[Scores], weights: Sequence[float] | None) -> Scores:
     total = np.asarray(total, dtype=np.float32)
     first = parts[0]
     return Scores("fusion", first.names, first.labels, total[:, None], total, first.class_names)
+
+
+def spread(part: Scores) -> float:
+    """Return how far the scores of a video lie apart, in the mean of the videos; never 0."""
+    return float(part.video_scores.std(axis=1, dtype=np.float64).mean()) or 1.0
+
+
+def spread_remark(parts: Sequence[Scores]) -> str:
+    """Return what to say if the scores of one part outweigh those of another, whatever they know.
+
+    The sum is of scores before softmax, whose size depends on how long each network was trained.
+    """
+    least, most = min(parts, key=spread), max(parts, key=spread)
+    ratio = spread(most) / spread(least)
+    if ratio < _UNEVEN:
+        return ""
+    return (
+        f"the scores of {most.name} are spread {ratio:.0f} times as far as those of {least.name}, "
+        "and weigh so much more; choose --weights accordingly, or --search"
+    )

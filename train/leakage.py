@@ -33,6 +33,12 @@ def hashes(dataset: str, names: Sequence[str]) -> np.ndarray:
     return np.array([name_hash(dataset, name) for name in names], dtype=np.int64)
 
 
+def trained_videos(names: Sequence[str], dataset: str, trained_on: np.ndarray) -> list[str]:
+    """Return those of some videos that were trained on, see ``check_not_trained_on``."""
+    seen = np.isin(hashes(dataset, names), trained_on)
+    return [name for name, trained in zip(names, seen.tolist()) if trained]
+
+
 def check_not_trained_on(
     source: object,
     names: Sequence[str],
@@ -57,10 +63,9 @@ def check_not_trained_on(
     Raises:
         CheckpointError: Some were.
     """
-    seen = np.isin(hashes(dataset, names), trained_on)
-    if not seen.any():
+    met = trained_videos(names, dataset, trained_on)
+    if not met:
         return
-    met = [name for name, trained in zip(names, seen.tolist()) if trained]
     if split != trained_split:
         remedy = f"choose the split that it was trained on ({trained_split})"
     elif subset == "train":

@@ -1,9 +1,9 @@
-"""Pictures of a run: curves and confusion matrix."""
+"""Pictures of a run and of a fusion: curves, confusion matrix, gain of classes."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from tsn_core.atomic import atomic_path
 
 _LABELLED_CLASSES = 40  # with more, their names could not be read
 _NUMBERED_CLASSES = 15  # with more, neither could the counts in the cells
+_BARS = 110  # in one panel; of more classes, the middle ones are left out
 
 
 def _figure(width: float, height: float) -> tuple[Any, Any]:
@@ -91,4 +92,44 @@ def plot_confusion(
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     axes.set_title(title)
+    _save(figure, path)
+
+
+def plot_gains(
+    gains: Mapping[str, np.ndarray], class_names: Sequence[str], path: Path, title: str
+) -> None:
+    """Draw how much each class gains by one test over another, one panel for each pair.
+
+    Args:
+        gains: Differences of class accuracies by what they are of, (C,); NaN leaves a class out.
+        class_names: By class id.
+        path: PNG to write.
+        title: Above the picture.
+    """
+    number = max(min(len(class_names), _BARS), 1)
+    bar = 0.3 if number <= 20 else 0.16  # inches
+    figure, subplots = _figure(5.5 * len(gains), 1.6 + bar * number)
+    panels = subplots(1, len(gains), squeeze=False)[0]
+    reach = 105 * max(np.nanmax(np.abs(values), initial=0.01) for values in gains.values())
+    for axes, (name, values) in zip(panels, gains.items()):
+        order = np.argsort(-values, kind="stable")[: int(np.isfinite(values).sum())]
+        left_out = max(len(order) - _BARS, 0)
+        if left_out:
+            order = np.concatenate([order[: _BARS // 2], order[-(_BARS // 2) :]])
+        points = 100 * values[order]
+        colors = ["tab:blue" if value >= 0 else "tab:red" for value in points]
+        axes.barh(range(len(order)), points, color=colors)
+        axes.set_yticks(
+            range(len(order)),
+            [class_names[label] for label in order],
+            fontsize=10 if number <= 20 else 7,
+        )
+        axes.set_ylim(len(order) - 0.4, -0.6)  # the largest on top
+        axes.set_xlim(-reach, reach)
+        axes.axvline(0, color="black", linewidth=0.8)
+        axes.grid(axis="x", alpha=0.3)
+        note = f"; {left_out} classes in the middle are left out" if left_out else ""
+        axes.set_xlabel(f"points of accuracy{note}")
+        axes.set_title(f"{name}: {np.nanmean(values) * 100:+.1f} in the mean", fontsize=11)
+    figure.suptitle(title)
     _save(figure, path)

@@ -13,6 +13,18 @@ from tsn_core.errors import InputError
 SCORES_NAME = "scores.npz"
 
 
+def subset_path(path: Path, subset: str) -> Path:
+    """Return where a file of a test's results lies when that was of another subset than ``test``.
+
+    Examples:
+        >>> subset_path(Path("runs/flow/scores.npz"), "val").as_posix()
+        'runs/flow/scores-val.npz'
+        >>> subset_path(Path("runs/flow/scores.npz"), "test").as_posix()
+        'runs/flow/scores.npz'
+    """
+    return path if subset == "test" else path.with_name(f"{path.stem}-{subset}{path.suffix}")
+
+
 @dataclass(frozen=True)
 class Scores:
     """Scores before softmax of V videos.
@@ -48,15 +60,21 @@ def write_scores(scores: Scores, path: Path) -> None:
         )
 
 
-def read_scores(path: Path) -> Scores:
+def read_scores(path: Path, subset: str = "test") -> Scores:
     """Read scores from a file, or from the folder of an evaluated run.
+
+    Args:
+        path: Of the folder, or of the file with the scores of the test videos.
+        subset: Whose scores to read: of ``val``, those of ``scores-val.npz`` beside that file.
 
     Raises:
         InputError: There is no such file, or it holds something else.
     """
-    file = path / SCORES_NAME if path.is_dir() else path
+    file = subset_path(path / SCORES_NAME if path.is_dir() else path, subset)
     if not file.is_file():
-        raise InputError(f"{file}: no scores there; run tsn-train evaluate on the run first")
+        run = path if path.is_dir() else path.parent
+        command = f"evaluate {run} --subset {subset}" if subset != "test" else "evaluate on the run"
+        raise InputError(f"{file}: no scores there; run tsn-train {command} first")
     try:
         with np.load(file, allow_pickle=False) as arrays:
             scores = Scores(
@@ -98,4 +116,6 @@ def _defect(scores: Scores) -> str | None:
         return "a video stands in it twice"
     if ((scores.labels < 0) | (scores.labels >= classes)).any():
         return f"labels must be 0 to {classes - 1}"
+    if not np.isfinite(scores.video_scores).all():
+        return "video_scores are not all finite"
     return None

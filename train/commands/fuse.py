@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from train.commands.options import PATH
 from tsn_core.errors import InputError
+
+if TYPE_CHECKING:
+    from train.scores import Scores
 
 
 class _SpacedWeights(click.Command):
@@ -44,31 +47,63 @@ def _is_number(word: str) -> bool:
     metavar="FLOAT...",
     help="One for each input, in their order.  [default: rgb 1, flow 1.5, rgbdiff 1]",
 )
+@click.option(
+    "--search",
+    is_flag=True,
+    help="Take the weights that are best on val videos: on the scores-val.npz of each input, "
+    "which tsn-train evaluate RUN --subset val writes.",
+)
 @click.option("--out", type=PATH, required=True, help="Folder of the result.")
-def fuse(inputs: tuple[Path, ...], weights: tuple[float, ...], out: Path) -> None:
-    """Fuse the scores of evaluated runs; writes scores.npz, metrics.json and confusion.png.
+def fuse(inputs: tuple[Path, ...], weights: tuple[float, ...], search: bool, out: Path) -> None:
+    """Fuse the scores of evaluated runs.
+
+    Writes what evaluate does, and what each class gains by every input over the first and by the
+    fusion over the best, into gain.csv and gain.png.
 
     Example: tsn-train fuse runs/rgb runs/flow --weights 1 1.5 --out runs/fused
     """
     from train import fuse as fusion
-    from train.metrics import summarize, table
-    from train.results import write_results
+    from train.results import GAIN_FILES, RESULT_FILES, fusion_text, write_fusion
     from train.scores import read_scores
+    from train.weight_search import search_on_val
 
-    parts = [read_scores(path) for path in inputs]
+    if search and weights:
+        raise InputError("--search finds the weights; leave out --weights")
+    if len(set(inputs)) < len(inputs):
+        raise InputError("an input is given twice; give every run once")
     if out.resolve() in {(path if path.is_dir() else path.parent).resolve() for path in inputs}:
         raise InputError(f"--out {out}: holds one of the inputs; choose another folder")
+    parts = _aligned([read_scores(path) for path in inputs], "videos")
+    how: dict[str, Any] = {"weights": "given" if weights else "usual"}
+    if search:
+        val = _aligned([read_scores(path, "val") for path in inputs], "val videos")
+        chosen, how = search_on_val(val, parts)
+        click.echo(
+            f"weights from {how['val_videos']} val videos: top-1 there {100 * how['val_top1']:.1f}%"
+            f" (usual weights {100 * how['usual_val_top1']:.1f}%)\n"
+        )
+    else:
+        chosen = list(weights) or [fusion.default_weight(part.name) for part in parts]
+        remark = "" if weights else fusion.spread_remark(parts)
+        if remark:
+            click.echo(remark, err=True)
+    named: dict[str, Scores] = {}
+    for part, path in zip(parts, inputs):
+        taken = part.name in (*named, "fusion")
+        named[f"{part.name} ({path})" if taken else part.name] = part
+    metrics = write_fusion(named, chosen, out, how)
+    click.echo(fusion_text(read_scores(out), metrics))
+    files = RESULT_FILES + (GAIN_FILES if len(parts) > 1 else ())
+    click.echo(f"\n{out}: {', '.join(files)}")
+
+
+def _aligned(parts: list[Scores], what: str) -> list[Scores]:
+    """Return the scores of the videos that all have, and say how many others there are."""
+    from train.fuse import align
+
     total = {name for part in parts for name in part.names.tolist()}
-    parts = fusion.align(parts)
+    parts = align(parts)
     left_out = len(total) - len(parts[0].names)
     if left_out:
-        click.echo(f"{left_out} videos are left out: not every input has them", err=True)
-    chosen = list(weights) or [fusion.default_weight(part.name) for part in parts]
-    fused = fusion.fuse(parts, chosen)
-    rows: dict[str, dict[str, Any]] = {}
-    for part, weight, path in zip(parts, chosen, inputs):
-        name = f"{part.name} ({path})" if part.name in (*rows, fused.name) else part.name
-        rows[name] = {**summarize(part.video_scores, part.labels), "weight": weight}
-    metrics = write_results(fused, out, {"inputs": rows})
-    click.echo(table({**rows, "fusion": metrics}))
-    click.echo(f"{out}: scores.npz, metrics.json, confusion.png")
+        click.echo(f"{left_out} {what} are left out: not every input has them", err=True)
+    return parts
