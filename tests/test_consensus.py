@@ -28,7 +28,7 @@ def inputs(k=K, seed=0):
     return scores, torch.randn(N, k, F, generator=generator, dtype=torch.float64)
 
 
-def naive(name, consensus, scores, features):
+def naive(name, consensus, scores, features, top=2):
     """The table of the design, one number at a time."""
     weight = consensus.weight.tolist() if hasattr(consensus, "weight") else []
     out = np.zeros((N, C))
@@ -40,7 +40,7 @@ def naive(name, consensus, scores, features):
             elif name == "max":
                 out[n, c] = max(column)
             elif name == "topk":
-                out[n, c] = sum(sorted(column)[-2:]) / 2
+                out[n, c] = sum(sorted(column)[-top:]) / top
             elif name == "weighted":
                 out[n, c] = sum(w * s for w, s in zip(weight, column))
             else:
@@ -62,6 +62,81 @@ def test_equals_the_naive_reference(name):
         naive(name, consensus, scores, features),
         rtol=1e-12,
     )
+
+
+@pytest.mark.parametrize("top", range(1, 8))
+def test_topk_equals_the_naive_reference_for_every_q(top):
+    consensus = make("topk", num_segments=7, top=top)
+    scores, features = inputs(7)
+    found = consensus(scores, features)
+    np.testing.assert_allclose(
+        found.numpy(), naive("topk", consensus, scores, features, top), rtol=1e-12
+    )
+    if top == 1:
+        assert torch.equal(found, make("max")(scores, features))
+    if top == 7:
+        torch.testing.assert_close(found, make("avg")(scores, features))
+
+
+@pytest.mark.parametrize("name", ["avg", "max", "topk", "weighted", "attention"])
+def test_ties_change_nothing(name):
+    """Equal scores of several snippets, the second and the third largest among them."""
+    scores, features = inputs()
+    scores[0, :, 0] = torch.tensor([1.0, 3.0, 1.0, 1.0])
+    scores[0, :, 1] = 2.0
+    scores[1, :, 2] = torch.tensor([5.0, -1.0, 5.0, 5.0])
+    consensus = make(name)
+    np.testing.assert_allclose(
+        consensus(scores, features).detach().numpy(),
+        naive(name, consensus, scores, features),
+        rtol=1e-12,
+    )
+
+
+@pytest.mark.parametrize("name", ["max", "topk"])
+def test_the_gradient_of_ties_adds_up_to_that_of_one_score(name):
+    scores, features = inputs()
+    scores[:] = 1.0
+    scores.requires_grad_()
+    make(name)(scores, features).sum().backward()
+    torch.testing.assert_close(scores.grad.sum(dim=1), torch.ones(N, C, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("name", CONSENSUS)
+def test_crops_do_not_touch_each_other(name):
+    """Ten crops of a video are scored like ten videos: each as if it were alone."""
+    generator = torch.Generator().manual_seed(3)
+    scores = torch.randn(10, K, C, generator=generator, dtype=torch.float64)
+    features = torch.randn(10, K, F, generator=generator, dtype=torch.float64)
+    consensus = make(name)
+    together = consensus(scores, features)
+    for crop in range(10):
+        alone = consensus(scores[crop, None], features[crop, None])
+        torch.testing.assert_close(together[crop, None], alone)
+    if name == "avg":  # then the mean over crops is the mean over all views
+        torch.testing.assert_close(together.mean(dim=0), scores.mean(dim=(0, 1)))
+
+
+ORDERS = [(1, 0, 2, 3), (3, 2, 1, 0), (2, 0, 3, 1)]
+
+
+@pytest.mark.parametrize("name", ["avg", "max", "topk", "attention"])
+@pytest.mark.parametrize("order", ORDERS)
+def test_the_order_of_the_snippets_does_not_matter(name, order):
+    scores, features = inputs()
+    consensus = make(name)
+    torch.testing.assert_close(
+        consensus(scores[:, order], features[:, order]), consensus(scores, features)
+    )
+
+
+@pytest.mark.parametrize("name", ["weighted", "gru"])
+@pytest.mark.parametrize("order", ORDERS)
+def test_the_order_of_the_snippets_matters_to_weights_and_gru(name, order):
+    scores, features = inputs()
+    consensus = make(name)
+    difference = consensus(scores[:, order], features[:, order]) - consensus(scores, features)
+    assert difference.abs().max() > 1e-3
 
 
 def naive_gru(gru, sequence):
@@ -125,7 +200,8 @@ def test_gradients(name, k):
     def function(scores, features, *_):
         return consensus(scores, features)
 
-    assert torch.autograd.gradcheck(function, (scores, features, *parameters), fast_mode=True)
+    arguments = (scores, features, *parameters)
+    assert torch.autograd.gradcheck(function, arguments, fast_mode=name == "gru")
 
 
 @pytest.mark.parametrize("name", CONSENSUS)
@@ -148,13 +224,26 @@ def test_a_constant_score_keeps_its_consensus(name, k):
     )
 
 
-def test_the_start_is_the_average():
+@pytest.mark.parametrize("name", ["weighted", "attention"])
+@pytest.mark.parametrize("k", [1, 3, K, 7, 25])
+def test_the_start_is_the_average(name, k):
+    scores, features = inputs(k)
+    fresh = make_consensus(
+        name, num_segments=K, num_features=F, num_classes=C, top=2, dropout=0.0
+    ).double()
+    torch.testing.assert_close(fresh(scores, features), scores.mean(dim=1))
+
+
+def test_attention_is_a_softmax_of_features():
+    """It looks at a snippet's features, not at its scores, and at one vector for all classes."""
+    consensus = make("attention")
     scores, features = inputs()
-    for name in ("weighted", "attention"):
-        fresh = make_consensus(
-            name, num_segments=K, num_features=F, num_classes=C, top=2, dropout=0.0
-        ).double()
-        torch.testing.assert_close(fresh(scores, features), scores.mean(dim=1))
+    ones = torch.ones_like(scores)
+    torch.testing.assert_close(consensus(ones, features), ones[:, 0])
+    with torch.no_grad():
+        consensus.weight.mul_(1000)
+    chosen = (features @ consensus.weight).argmax(dim=1)
+    torch.testing.assert_close(consensus(scores, features), scores[torch.arange(N), chosen])
 
 
 @pytest.mark.parametrize("k", [1, 2, 3, 8, 10, 25])
@@ -170,7 +259,7 @@ def test_weighted_gives_every_snippet_the_weight_of_its_share_of_the_video(k):
             covered = min(stop, Fraction(j + 1, K)) - max(start, Fraction(j, K))
             weight += own * max(covered, Fraction(0)) * K
         expected += float(weight) * scores[:, i].numpy()
-    np.testing.assert_allclose(consensus(scores, features).detach().numpy(), expected, rtol=1e-6)
+    np.testing.assert_allclose(consensus(scores, features).detach().numpy(), expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -122,9 +122,9 @@ def _coverage(snippets: int, segments: int) -> torch.Tensor:
     Both cut the same video into equal parts, so the columns sum to 1.
     """
     units = torch.arange(snippets * segments)  # of which segments have ``snippets`` each
-    shares = torch.zeros(snippets, segments)
-    ones = torch.full(units.shape, 1 / snippets)
-    return shares.index_put_((units // segments, units // snippets), ones, accumulate=True)
+    shares = torch.zeros(snippets, segments, dtype=torch.float64)
+    parts = torch.full(units.shape, 1 / snippets, dtype=torch.float64)
+    return shares.index_put_((units // segments, units // snippets), parts, accumulate=True)
 
 
 class Attention(Consensus):
