@@ -24,7 +24,7 @@ import train.fit
 from train.devices import choose_device
 from train.run_folder import load_checkpoint
 from tsn_core.errors import InputError
-from tsn_core.manifest import Record
+from tsn_core.manifest import MANIFEST_NAME, Manifest, Record, read_manifest, write_manifest
 from tsn_core.shard_set import ShardSet
 from tsn_core.tsn import TSN
 
@@ -310,6 +310,38 @@ def test_videos_without_snippets_are_named(tmp_path):
         "gone/0.avi, gone/1.avi, gone/2.avi, …",
         "1 of 3 val videos have no snippets and are left out: lost.avi",
     ]
+
+
+def test_weights_that_know_the_test_videos(tmp_path, monkeypatch):
+    """What a checkpoint was trained on is known to all that begin with it."""
+    shards = write_dataset(tmp_path / "tiny", val=0, test=4)
+    manifest = read_manifest(shards / MANIFEST_NAME)
+    swapped = {"train": "test", "test": "train"}
+    records = [
+        Record(record.name, record.label, {**record.splits, 2: swapped[record.splits[1]]})
+        for record in manifest.records
+    ]
+    write_manifest(Manifest("tiny", manifest.class_names, tuple(records)), shards / MANIFEST_NAME)
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert run_program(*fit_arguments(shards, first, "--epochs", 1)).exit_code == 0
+    weights = first / "last.pt"
+    arguments = fit_arguments(shards, second, "--epochs", 2, "--split", 2, "--weights", weights)
+    with monkeypatch.context() as patch:
+        interrupt(patch, "_validate", 2)
+        result = run_program(*arguments)
+    assert result.exit_code == 130
+    known = "walk/0.avi, run/1.avi, walk/2.avi"
+    assert result.stderr.splitlines()[1] == (
+        f"{weights} was trained on 4 of 4 test videos ({known}, …): their accuracy says nothing, "
+        "and evaluate will refuse them; choose --weights of the same split"
+    )
+    weights.unlink()  # needed no more
+    assert run_program(*arguments).exit_code == 0
+    assert failure("evaluate", second, "--device", "cpu", "--workers", 0) == (
+        f"error: {second / 'last.pt'}: 4 of 4 test videos are among those that it was trained "
+        f"on ({known}, …); split 2 has changed since, or its --weights were trained on another "
+        "split; train again, or --allow-trained to test on them anyway\n"
+    )
 
 
 def test_messages_about_the_data(shards, tmp_path):

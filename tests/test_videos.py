@@ -216,6 +216,22 @@ def test_sparse_shards_give_every_stored_snippet_its_turn(tmp_path, sampling, nu
         assert set().union(*seen[place]) == set(range(count))
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_fewer_snippets_than_segments_repeat(tmp_path, training):
+    """TSN's rule for a dense timeline of few units: the first snippet, or random ones in order."""
+    modality = stored("flow", snippet_length=2)
+    videos = random_videos(modality, [1, 2, 7])
+    recorder = Recorder(write_shards(tmp_path / "flow-farneback", modality, videos))
+    dataset = dataset_of(recorder, num_segments=7, training=training)
+    for epoch in range(20):
+        for place in range(3):
+            assert dataset[epoch, place, True][0].shape == (7, 4, 16, 16)
+    seen = [{tuple(chosen) for place, chosen in recorder.asked if place == p} for p in range(3)]
+    assert seen[0] == {(0,) * 7}
+    assert seen[1] == {(0,) * 7 if training else (0, 0, 0, 1, 1, 1, 1)}
+    assert seen[2] == {tuple(range(7))}
+
+
 def test_validation_takes_the_centres(flow_shards):
     recorder = Recorder(flow_shards)
     dataset = dataset_of(recorder, training=False, augmentation=CentreCrop(16))

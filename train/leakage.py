@@ -71,7 +71,10 @@ def check_not_trained_on(
     elif subset == "train":
         remedy = "choose another --subset"
     else:
-        remedy = f"split {split} has changed since, train again"
+        remedy = (
+            f"split {split} has changed since, or its --weights were trained on another split; "
+            "train again"
+        )
     raise CheckpointError(
         f"{source}: {len(met)} of {len(names)} {subset} videos are among those that it was "
         f"trained on ({', '.join(met[:3])}{', …' if len(met) > 3 else ''}); {remedy}, "

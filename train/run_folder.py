@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from tsn_core.atomic import atomic_path, write_text
@@ -179,3 +180,22 @@ def load_checkpoint(path: Path) -> tuple[TSN, list[str], dict[str, Any]]:
         raise CheckpointError(
             f"{path}: damaged: {reason}; delete the file and train again"
         ) from None
+
+
+def videos_behind(weights: str) -> np.ndarray:
+    """Return the videos that weights to start from were trained on; see ``hashes``.
+
+    Args:
+        weights: ``none``, ``imagenet``, or a path; only a checkpoint of ``tsn-train`` knows them.
+
+    Returns:
+        Shape (V,), int64; of what is no checkpoint, none.
+    """
+    if weights not in ("none", "imagenet"):
+        content = read_torch_file(weights, "check --weights")
+        if isinstance(content, dict) and content.get("format") == CHECKPOINT_FORMAT:
+            progress = content.get("progress")
+            numbers = progress.get("trained_on") if isinstance(progress, dict) else None
+            if isinstance(numbers, torch.Tensor):
+                return numbers.numpy()
+    return np.empty(0, np.int64)

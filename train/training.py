@@ -15,11 +15,11 @@ from train.augmentation import CentreCrop, TrainingAugmentation
 from train.batches import BatchPlan
 from train.distributed import Ranks
 from train.fit import Report, fit, is_over
-from train.leakage import hashes
+from train.leakage import hashes, trained_videos
 from train.learner import Learner, precision_type
 from train.plots import plot_curves
 from train.progress import EpochProgress
-from train.run_folder import RunFolder, load_checkpoint
+from train.run_folder import RunFolder, load_checkpoint, videos_behind
 from train.settings import RunSettings
 from train.subsets import subset_numbers, watched_subset
 from train.videos import SnippetDataset, make_loader, open_modality
@@ -96,6 +96,11 @@ def train_run(
     torch.manual_seed(loop.seed)
     model, progress = _begin(run, model_settings, settings, shards)
     rows = progress["rows"]
+    seen = progress.get("trained_on", np.empty(0, np.int64))
+    if "optimizer" not in progress:
+        seen = videos_behind(settings.weights)
+        watched = [shards.names[number] for number in videos[val_subset]]
+        _remark_seen(console, settings.weights, val_subset, watched, shards.dataset, seen)
     if ranks.is_first:
         run.write_metrics(rows)  # an interruption may have come between the two
     if len(rows) >= loop.epochs or is_over(rows, loop.patience):
@@ -111,13 +116,13 @@ def train_run(
         settings, shards, videos["train"], videos[val_subset], num_workers, worker_start, ranks
     )
     names = [shards.names[number] for number in videos["train"]]
-    trained_on = torch.from_numpy(np.sort(hashes(shards.dataset, names)))
+    trained_on = np.union1d(hashes(shards.dataset, names), seen)
     with EpochProgress(console, loop.epochs, len(rows), val_subset) as show:
         rows = fit(
             learner,
             run=run,
             progress=progress,
-            identity={"trained_on": trained_on},
+            identity={"trained_on": torch.from_numpy(trained_on)},
             class_names=shards.class_names,
             train_loader=train_loader,
             val_loader=val_loader,
@@ -221,6 +226,24 @@ def _check_watched(settings: RunSettings, val_subset: str, console: Console) -> 
         f"split {split} has no val videos: its test videos are watched instead, and evaluate takes "
         f"last.pt, not best.pt; to choose by val videos, {remedy}",
     )
+
+
+def _remark_seen(
+    console: Console,
+    weights: str,
+    subset: str,
+    names: list[str],
+    dataset: str,
+    seen: np.ndarray,
+) -> None:
+    """Say it, before hours are spent, if the weights know the videos that tell how good it is."""
+    if met := trained_videos(names, dataset, seen):
+        _print(
+            console,
+            f"{weights} was trained on {len(met)} of {len(names)} {subset} videos "
+            f"({', '.join(met[:3])}{', …' if len(met) > 3 else ''}): their accuracy says nothing, "
+            "and evaluate will refuse them; choose --weights of the same split",
+        )
 
 
 def _check_labels(shards: ShardSet, training: list[int], console: Console) -> None:

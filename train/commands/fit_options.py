@@ -43,7 +43,9 @@ _OPTIONS = (
         "--backbone", default="resnet18", help="conv8, or any torchvision classification model."
     ),
     click.option(
-        "--weights", default="imagenet", help="none, imagenet, or the path of a state dict."
+        "--weights",
+        default="imagenet",
+        help="none, imagenet, or the path of a state dict or of a checkpoint of fit.",
     ),
     click.option("--consensus", type=click.Choice(_CONSENSUS), default="avg"),
     click.option("--top", type=int, default=2, help="Snippets that the topk consensus averages."),
