@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from train.class_table import class_rows, class_text
+from train.class_table import COLUMNS, class_rows, class_text
+from train.csv_file import write_csv
 from train.mistakes import mistakes, mistakes_text
 from train.scores import Scores
 
@@ -41,6 +42,17 @@ def test_rows_of_classes():
         "times": 0,
     }
     assert (sit["accuracy"], sit["precision"], sit["taken_for"]) == (0.0, None, "walk")
+
+
+def test_the_file_of_classes(tmp_path):
+    write_csv(tmp_path / "classes.csv", COLUMNS, class_rows(CONFUSION, CLASSES))
+    assert (tmp_path / "classes.csv").read_bytes().decode() == (
+        "class,videos,right,accuracy,precision,taken_for,times\n"
+        "walk,6,3,0.5,0.75,jump,2\n"
+        '"run, fast",4,4,1.0,0.8,,0\n'
+        "jump,0,0,,0.0,,0\n"
+        "sit,1,0,0.0,,walk,1\n"
+    )
 
 
 def test_text_of_few_classes_has_all():

@@ -28,6 +28,7 @@ from train.metrics import summarize
 from train.results import results_text
 from train.run_folder import load_checkpoint, save_checkpoint
 from train.scores import read_scores
+from train.testing import evaluate_run
 from tsn_core.consensus import CONSENSUS
 from tsn_core.errors import CheckpointError, InputError
 from tsn_core.manifest import Record, read_manifest, write_manifest
@@ -111,6 +112,8 @@ def naive_scores(model, shards, video, num_snippets, crops):
         ("avg", 9, 10),  # more than there are, and more than go through the network at once
         ("max", 4, 10),
         ("weighted", 5, 3),
+        ("topk", 4, 3),
+        ("attention", 2, 10),
         ("gru", 2, 3),
     ],
 )
@@ -296,6 +299,14 @@ def test_subsets_have_files_of_their_own(trained, run):
     assert read_scores(run, "val").names.tolist() == ["walk/4.avi", "run/5.avi"]
 
 
+def test_a_run_is_tested_by_a_function_too(run, capsys):
+    quiet = {"num_snippets": 3, "crops": 1, "device": CPU, "console": Console(quiet=True)}
+    metrics = evaluate_run(run, **quiet)
+    assert metrics == json.loads((run / "metrics.json").read_text())
+    assert evaluate_run(run, checkpoint="last", **quiet)["checkpoint"] == "last"
+    assert capsys.readouterr() == ("", "")
+
+
 def test_fewer_stored_snippets_than_asked_for(trained, run):
     result = run_program("evaluate", run, *QUICK, "--num-snippets", 5)
     assert result.stderr == (
@@ -478,14 +489,21 @@ def test_a_checkpoint_of_another_run(trained, run):
         assert failure("evaluate", run, *QUICK) == f"error: {run / 'best.pt'}: {message}\n"
 
 
-def test_a_checkpoint_whose_weights_are_of_another_backbone(run):
+@pytest.mark.parametrize(
+    ("changes", "difference"),
+    [
+        ({}, "has backbone=resnet18, config.json beside it says mobilenet_v3_small"),
+        (
+            {"backbone": "mobilenet_v3_small", "dropout": 0.8, "consensus": "max"},
+            "has consensus=max, config.json beside it says avg",
+        ),
+    ],
+)
+def test_a_checkpoint_of_another_network(run, changes, difference):
     path = run / "best.pt"
-    content = torch.load(path, weights_only=True)
-    content["settings"]["backbone"] = "resnet18"
-    torch.save(content, path)
+    save_checkpoint(path, TSN(model_settings(**changes)), ("walk", "run"), {})
     assert failure("evaluate", run, *QUICK) == (
-        f"error: {path}: damaged: Error(s) in loading state_dict for TSN; "
-        "delete the file and train again\n"
+        f"error: {path}: {difference}; put the checkpoint of that run there, or train again\n"
     )
 
 

@@ -20,6 +20,7 @@ from train.subsets import subset_names, subset_numbers
 from tsn_core.errors import CheckpointError
 from tsn_core.manifest import MANIFEST_NAME, read_manifest
 from tsn_core.shard_set import ShardSet
+from tsn_core.tsn import TSN
 
 
 def evaluate_run(
@@ -69,6 +70,7 @@ def evaluate_run(
     root = Path(config["shards"]) if shards is None else shards
     shard_set = ShardSet(root / config["modality_folder"])
     check_fits(model, class_names, shard_set, path)
+    _check_same_run(model, config.get("model"), path)
     manifest = read_manifest(root / MANIFEST_NAME)
     check_labels(manifest, shard_set)
     split = config["split"] if split is None else split
@@ -119,6 +121,21 @@ def evaluate_run(
         "trained_on": len(seen),
     }
     return write_results(scores, run, more, subset)
+
+
+def _check_same_run(model: TSN, expected: Any, path: Path) -> None:
+    """Check that a checkpoint is of the architecture that its run's settings say.
+
+    Raises:
+        CheckpointError: It is that of another run.
+    """
+    found = model.settings.to_dict()
+    for name, value in (expected if isinstance(expected, dict) else {}).items():
+        if name in found and found[name] != value:
+            raise CheckpointError(
+                f"{path}: has {name}={found[name]}, config.json beside it says {value}; "
+                "put the checkpoint of that run there, or train again"
+            )
 
 
 def _remark(console: Console, text: str) -> None:
