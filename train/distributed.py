@@ -91,14 +91,15 @@ class _BatchNormOverRanks(nn.BatchNorm2d):
         """Normalise (B, C, H, W)."""
         if not self.training:
             return super().forward(images)
-        count = images.new_tensor([images.numel() // images.shape[1]])
         # One differentiable sum over the ranks: of values, of squares, and of their number.
-        mine = torch.cat([images.sum((0, 2, 3)), (images * images).sum((0, 2, 3)), count])
-        total = _add_up(mine)
+        wide = images.double()
+        count = wide.new_tensor([images.numel() // images.shape[1]])
+        total = _add_up(torch.cat([wide.sum((0, 2, 3)), wide.square().sum((0, 2, 3)), count]))
         number = total[-1]
         mean, square = (total[:-1] / number).chunk(2)
-        variance = square - mean * mean
-        self._track(mean.detach(), (variance * number / (number - 1)).detach())
+        variance = (square - mean * mean).to(images.dtype)
+        mean = mean.to(images.dtype)
+        self._track(mean.detach(), (variance * (number / (number - 1)).to(images.dtype)).detach())
         scale = self.weight * torch.rsqrt(variance + self.eps)
         shift = self.bias - mean * scale
         return images * scale.view(1, -1, 1, 1) + shift.view(1, -1, 1, 1)
