@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from train.commands.evaluate import evaluate
+from train.commands.features import features
 from train.commands.fit import fit
 from train.commands.fuse import fuse
 from tsn_core.command_line import Program
@@ -17,5 +18,5 @@ def main() -> None:
     """Temporal Segment Networks trained on shards, tested and fused."""
 
 
-for command in (fit, evaluate, fuse):
+for command in (fit, evaluate, fuse, features):
     main.add_command(command)
