@@ -8,6 +8,7 @@ from train.commands.evaluate import evaluate
 from train.commands.features import features
 from train.commands.fit import fit
 from train.commands.fuse import fuse
+from train.commands.head import head
 from tsn_core.command_line import Program
 from tsn_core.version import __version__
 
@@ -18,5 +19,5 @@ def main() -> None:
     """Temporal Segment Networks trained on shards, tested and fused."""
 
 
-for command in (fit, evaluate, fuse, features):
+for command in (fit, evaluate, fuse, features, head):
     main.add_command(command)
