@@ -13,11 +13,11 @@ from rich.console import Console
 
 from train.evaluate import check_snippets_fit
 from train.feature_file import FeatureSource, write_features
-from train.leakage import hashes
-from train.run_folder import load_checkpoint
+from train.run_folder import videos_behind
+from train.trained_run import TrainedRun, check_same_run
+from train.training import check_input
 from train.view_features import view_features
 from tsn_core.errors import InputError
-from tsn_core.manifest import Manifest
 from tsn_core.shard_set import ShardSet
 from tsn_core.tsn import TSN, ModelSettings
 
@@ -33,7 +33,7 @@ class Backbone:
         model: Of which only the backbone is used.
         weights: ``none``, ``imagenet``, or the path of the weights or the checkpoint.
         weights_sha256: Of that file; empty where there is none.
-        split: That it was trained on; 0 for none.
+        split: That it was trained on; 0 where none is known.
         trained_on: Hashes of the videos that it was trained on, (T,) int64.
     """
 
@@ -45,7 +45,7 @@ class Backbone:
 
 
 def untrained_backbone(name: str, weights: str, shards: ShardSet) -> Backbone:
-    """Return a backbone that was not trained on the dataset.
+    """Return a backbone with weights from elsewhere.
 
     Args:
         name: Of a torchvision classification model.
@@ -69,25 +69,24 @@ def untrained_backbone(name: str, weights: str, shards: ShardSet) -> Backbone:
         partial_bn=False,
     )
     sha256 = "" if weights in ("none", "imagenet") else file_sha256(weights)
-    return Backbone(TSN(settings, weights), weights, sha256)
+    return Backbone(TSN(settings, weights), weights, sha256, trained_on=videos_behind(weights))
 
 
-def trained_backbone(path: Path, split: int, shards: ShardSet, manifest: Manifest) -> Backbone:
-    """Return the backbone in a checkpoint.
-
-    Args:
-        path: Of the checkpoint.
-        split: That it was trained on.
-        shards: Whose snippets it is to take.
-        manifest: Of the shards.
+def trained_backbone(trained: TrainedRun) -> Backbone:
+    """Return the backbone of a trained network.
 
     Raises:
-        CheckpointError: There is none, or it is of another modality.
+        CheckpointError: It does not take the snippets of the shards, or is that of another run.
     """
-    model, _, _ = load_checkpoint(path)
-    check_snippets_fit(model, shards, path)
-    trained_on = hashes(shards.dataset, manifest.subset_names(split, "train"))
-    return Backbone(model, str(path), file_sha256(path), split, trained_on)
+    check_snippets_fit(trained.model, trained.shards, trained.path)
+    check_same_run(trained)
+    return Backbone(
+        trained.model,
+        str(trained.path),
+        file_sha256(trained.path),
+        trained.config["split"],
+        trained.trained_on,
+    )
 
 
 def file_sha256(path: str | Path) -> str:
@@ -135,9 +134,13 @@ def extract_features(
         console: Where progress is shown.
 
     Raises:
-        InputError: A number is out of range, or a feature is not finite.
+        InputError: A number is out of range, there are no videos, the backbone does not take crops
+            of that size, or a feature is not finite.
         OutputError: The file cannot be written.
     """
+    if not videos:
+        raise InputError(f"{shards.folder}: no videos to take features of")
+    check_input(backbone.model, input_size)
     label = f"features of {shards.modality.folder}"
     views = view_features(
         backbone.model,

@@ -21,9 +21,10 @@ from torch.nn import functional
 from train.alignment import common_rows
 from train.feature_file import Features
 from train.optimization import OptimizerSettings, rate_at, set_rate
+from train.settings import check_at_least, check_share
 from tsn_core.consensus import make_consensus
 from tsn_core.errors import InputError, TSNError
-from tsn_core.sampling import random_offsets
+from tsn_core.sampling import random_stored
 from tsn_core.tsn import new_classifier, score_snippets
 
 _SMALLEST_DEVIATION = 1e-6  # features below it are constant
@@ -56,15 +57,10 @@ class HeadSettings:
     seed: int
 
     def __post_init__(self) -> None:
-        for name in ("num_segments", "epochs", "batch_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"{name} must be > 0, got {value}")
-        for name in ("dropout", "head_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(f"{name} must be 0 or more and below 1, got {getattr(self, name)}")
-        if self.seed < 0:
-            raise InputError(f"seed must be 0 or more, got {self.seed}")
+        check_at_least(1, num_segments=self.num_segments, batch_size=self.batch_size)
+        check_at_least(1, epochs=1 if self.epochs is None else self.epochs)
+        check_at_least(0, seed=self.seed)
+        check_share(dropout=self.dropout, head_dropout=self.head_dropout)
 
 
 @dataclass(frozen=True)
@@ -201,15 +197,13 @@ def train_head(
         generator = np.random.default_rng((settings.seed, epoch))
         order = generator.permutation(num_videos)
         for batch in np.array_split(order, steps_per_epoch):
-            chosen = [
-                random_offsets(num_snippets, settings.num_segments, 1, generator) for _ in batch
-            ]
+            chosen = [random_stored(num_snippets, settings.num_segments, generator) for _ in batch]
             crops = generator.integers(num_crops, size=(len(batch), 1))
             scores, _ = head(features[batch[:, None], np.stack(chosen), crops])  # (N, C)
             loss = functional.cross_entropy(scores, labels[batch])
             if not math.isfinite(loss.item()):
                 raise TSNError(f"epoch {epoch + 1}: the loss is {loss.item()}; lower --lr")
-            set_rate(optimizer, rate_at(step, epochs * steps_per_epoch, optimizer_settings))
+            set_rate(optimizer, rate_at(step, steps_per_epoch, epochs, optimizer_settings))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             if optimizer_settings.gradient_clip:

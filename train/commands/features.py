@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
+from train.commands.fit_options import loading_workers
 from train.commands.options import (
     PATH,
-    default_workers,
     device_option,
     report_missing,
     stderr_console,
@@ -49,37 +49,29 @@ def features(run: Path | None, out: Path, **options: Any) -> None:
     --shards shards/hmdb51 --out features/rgb.h5
     """
     _check_options(run, options)
+    from train.devices import choose_device
     from train.features import extract_features, trained_backbone, untrained_backbone
-    from train.fit import choose_device
-    from train.videos import open_modality, subset_numbers
-    from tsn_core.manifest import MANIFEST_NAME, read_manifest
-    from tsn_core.shard_set import ShardSet
+    from train.subsets import subset_numbers
+    from train.trained_run import open_run
+    from train.videos import open_modality
 
-    input_size, split = options["input_size"], options["split"]
+    input_size, split, val_fraction = options["input_size"], options["split"], 0.0
     if run is None:
         shards, manifest = open_modality(options["shards"], options["modality"], options["flow"])
         backbone = untrained_backbone(options["backbone"], options["weights"], shards)
         split = 1 if split is None else split
         input_size = 224 if input_size is None else input_size
     else:
-        from train.run_folder import RunFolder
-
-        folder = RunFolder(run)
-        config = folder.read_config()
-        root = Path(config["shards"]) if options["shards"] is None else options["shards"]
-        shards = ShardSet(root / config["modality_folder"])
-        manifest = read_manifest(root / MANIFEST_NAME)
-        checkpoint = options["checkpoint"]
-        if checkpoint == "auto":
-            checkpoint = "best" if config["val_subset"] == "val" else "last"
-        path = folder.checkpoint(checkpoint)
-        backbone = trained_backbone(path, config["split"], shards, manifest)
+        trained = open_run(run, shards=options["shards"], checkpoint=options["checkpoint"])
+        shards, manifest, config = trained.shards, trained.manifest, trained.config
+        backbone = trained_backbone(trained)
+        val_fraction = config.get("val_fraction", 0.0)
         split = config["split"] if split is None else split
         input_size = config["input_size"] if input_size is None else input_size
     console = stderr_console()
     videos = list(range(len(shards)))
     if options["subset"] != "all":
-        videos, missing = subset_numbers(shards, manifest, split, options["subset"])
+        videos, missing = subset_numbers(shards, manifest, split, options["subset"], val_fraction)
         report_missing(console, options["subset"], missing, len(videos) + len(missing))
     extract_features(
         out,
@@ -90,7 +82,7 @@ def features(run: Path | None, out: Path, **options: Any) -> None:
         crops=int(options["crops"]),
         input_size=input_size,
         dtype=options["dtype"],
-        num_workers=default_workers() if options["workers"] is None else options["workers"],
+        num_workers=loading_workers(options["workers"]),
         device=choose_device(options["device"]),
         console=console,
     )
@@ -108,7 +100,5 @@ def _check_options(run: Path | None, options: dict[str, Any]) -> None:
         given = [name for name in given if options[name.removeprefix("--")] is not None]
         if given:
             raise click.UsageError(f"A RUN brings its own {', '.join(given)}.")
-    if options["workers"] is not None and options["workers"] < 0:
-        raise InputError(f"--workers must be 0 or more, got {options['workers']}")
     if options["input_size"] is not None and options["input_size"] < 1:
         raise InputError(f"--input-size must be > 0, got {options['input_size']}")

@@ -8,17 +8,16 @@ from typing import Any
 
 import click
 
+from train.commands.fit_options import CONSENSUS
 from train.commands.options import PATH, report_missing, stderr_console
 from tsn_core.errors import InputError
-
-_CONSENSUS = ("avg", "max", "topk", "weighted", "attention", "gru")
 
 
 @click.command()
 @click.argument("files", type=PATH, nargs=-1, required=True, metavar="FEATURES...")
 @click.option("--shards", type=PATH, help="Where the splits are.  [default: as in the features]")
 @click.option("--split", type=int, default=1)
-@click.option("--consensus", type=click.Choice(_CONSENSUS), default="avg")
+@click.option("--consensus", type=click.Choice(CONSENSUS), default="avg")
 @click.option("--top", type=int, default=2, help="Snippets that the topk consensus averages.")
 @click.option("--num-segments", type=int, default=3, help="Snippets per video in training.")
 @click.option("--dropout", type=float, default=0.5, help="Of the features.")
@@ -47,9 +46,9 @@ def head(files: tuple[Path, ...], out: Path, **options: Any) -> None:
     from train.feature_file import read_features
     from train.head import HeadSettings, score, side_by_side, train_head
     from train.leakage import check_not_trained_on
-    from train.metrics import summarize, table
+    from train.metrics import top_k_accuracy
     from train.optimization import OptimizerSettings
-    from train.results import write_results
+    from train.results import RESULT_FILES, results_text, write_results
     from train.scores import Scores
     from tsn_core.manifest import MANIFEST_NAME, read_manifest
 
@@ -101,7 +100,7 @@ def head(files: tuple[Path, ...], out: Path, **options: Any) -> None:
     for subset, places in rows.items():
         if places:
             video_scores, snippet_scores = score(trained, features[places])
-            accuracies[subset] = summarize(video_scores, joined.labels[places])["top1"]
+            accuracies[subset] = top_k_accuracy(video_scores, joined.labels[places], 1)
     scores = Scores(  # of the last subset, test
         name=parts[0].name if len(parts) == 1 else "fusion",
         names=joined.names[places],
@@ -117,6 +116,6 @@ def head(files: tuple[Path, ...], out: Path, **options: Any) -> None:
         "top1_by_subset": accuracies,
     }
     metrics = write_results(scores, out, more)
-    click.echo(table({scores.name: metrics}))
+    click.echo(results_text(scores, {scores.name: metrics}))
     shares = ", ".join(f"{subset} {100 * top1:.1f}%" for subset, top1 in accuracies.items())
-    click.echo(f"{out}: {shares}; scores.npz, metrics.json, confusion.png")
+    click.echo(f"\ntop-1: {shares}\n{out}: {', '.join(RESULT_FILES)}")
