@@ -1,4 +1,4 @@
-"""``tsn-train``: fit, evaluate, fuse."""
+"""``tsn-train``: train networks on shards, test, fuse and compare them."""
 
 from __future__ import annotations
 

@@ -100,5 +100,7 @@ def _check_options(run: Path | None, options: dict[str, Any]) -> None:
         given = [name for name in given if options[name.removeprefix("--")] is not None]
         if given:
             raise click.UsageError(f"A RUN brings its own {', '.join(given)}.")
+    if options["split"] is not None and options["subset"] == "all":
+        raise click.UsageError("--split goes with --subset train, val or test.")
     if options["input_size"] is not None and options["input_size"] < 1:
         raise InputError(f"--input-size must be > 0, got {options['input_size']}")
