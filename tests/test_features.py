@@ -119,6 +119,27 @@ def test_features_of_a_network_that_was_not_trained(shards, tmp_path):
     np.testing.assert_array_equal(read_features(half).values, features.values.astype(np.float16))
 
 
+def test_weights_from_a_run_bring_the_videos_behind_them(shards, run, tmp_path):
+    path = tmp_path / "flow.h5"
+    flow = write_dataset(tmp_path / "tiny", modalities=[stored("flow")])
+    options = ("--backbone", "resnet18", "--weights", run / "last.pt", "--modality", "flow")
+    options += ("--shards", flow, "--input-size", 32, "--out", path, *QUICK)
+    assert run_program("features", *options).exit_code == 0
+    features = read_features(path)
+    assert sorted(features.trained_on) == sorted(hashes("tiny", NAMES[:4]))
+    assert features.source.split == 0
+    result = run_program("head", path, "--out", tmp_path / "head", "--num-segments", 2)
+    assert result.exit_code == 0
+    (tmp_path / "best.pt").write_bytes((run / "best.pt").read_bytes())
+    (tmp_path / "config.json").write_text(
+        (run / "config.json").read_text().replace('"num_segments": 3', '"num_segments": 4')
+    )
+    assert failure("features", tmp_path, "--out", path, *QUICK) == (
+        f"error: {tmp_path / 'best.pt'}: has num_segments=3, config.json beside it says 4; "
+        "put the checkpoint of that run there, or train again\n"
+    )
+
+
 def test_one_subset(shards, run, tmp_path):
     path = tmp_path / "rgb.h5"
     result = run_program("features", run, "--subset", "test", "--out", path, *QUICK)

@@ -57,7 +57,7 @@ class FeatureSource:
         backbone: Name of the network.
         weights: ``none``, ``imagenet``, or the path of the weights or the checkpoint.
         weights_sha256: Of that file, in hexadecimal; empty where there is none.
-        split: That the backbone was trained on; 0 where it was trained on none of this dataset.
+        split: That the backbone was trained on; 0 where none is known.
         input_size: Side of the crops in px.
     """
 

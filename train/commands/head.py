@@ -86,7 +86,7 @@ def head(files: tuple[Path, ...], out: Path, **options: Any) -> None:
                 part.trained_on,
                 subset=subset,
                 split=split,
-                trained_split=part.source.split,
+                trained_split=part.source.split or split,
             )
     features, labels = torch.from_numpy(joined.values()), torch.from_numpy(joined.labels)
     trained = train_head(
