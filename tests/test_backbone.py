@@ -436,7 +436,11 @@ def test_weights_that_do_not_fit(resnet_file, tmp_path):
         f"{path}: the weights do not fit the model: 1 of another shape (conv1.weight); "
         "check --backbone and --weights"
     )
-    for wrong in (torch.zeros(64, 3), torch.zeros(64, 4, 7, 7, dtype=torch.int64)):
+    for wrong in (
+        torch.zeros(64, 3),
+        torch.zeros(64, 0, 7, 7),  # of which there is no mean
+        torch.zeros(64, 4, 7, 7, dtype=torch.int64),
+    ):
         torch.save({**good, "conv1.weight": wrong}, path)
         assert weights_error(path) == (
             f"{path}: the weights do not fit the model: 1 of another shape (conv1.weight); "
@@ -503,6 +507,9 @@ def test_imagenet_weights_are_those_of_torchvision(resnet_file, monkeypatch):
     model = make_tsn("imagenet")
     assert asked == [(weights.DEFAULT, {"progress": False, "check_hash": True})]
     assert torch.equal(model.backbone.conv1.weight, state["conv1.weight"])
+    flow = make_tsn("imagenet", modality="flow", snippet_length=5).backbone.conv1.weight
+    mean = state["conv1.weight"].mean(dim=1)
+    assert all(torch.equal(flow[:, channel], mean) for channel in range(10))
 
 
 def test_imagenet_weights_without_a_network(monkeypatch):

@@ -78,7 +78,7 @@ def make_backbone(name: str, in_channels: int, weights: str) -> tuple[nn.Module,
         state = imagenet_weights(name) if weights == "imagenet" else read_state(weights, name)
         key = f"{conv_name}.weight"
         given = state.get(key)
-        if given is not None and given.ndim == 4 and given.is_floating_point():
+        if given is not None and given.ndim == 4 and given.numel() and given.is_floating_point():
             state = {**state, key: average_channels(given, in_channels)}
         load_weights(model, state, ignore=head, source=weights)
     return model, num_features
