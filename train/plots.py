@@ -16,7 +16,7 @@ _NUMBERED_CLASSES = 15  # with more, neither could the counts in the cells
 _BARS = 110  # in one panel; of more classes, the middle ones are left out
 
 
-def _figure(width: float, height: float) -> tuple[Any, Any]:
+def new_figure(width: float, height: float) -> tuple[Any, Any]:
     """Return a figure that needs no display, and its canvas is the file's alone."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -26,7 +26,8 @@ def _figure(width: float, height: float) -> tuple[Any, Any]:
     return figure, figure.subplots
 
 
-def _save(figure: Any, path: str | os.PathLike[str]) -> None:
+def save_figure(figure: Any, path: str | os.PathLike[str]) -> None:
+    """Write a figure as a PNG, atomically."""
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
 
@@ -42,7 +43,7 @@ def plot_curves(
         title: Above the picture.
         val_subset: What the validation videos are called.
     """
-    figure, subplots = _figure(10, 4.2)
+    figure, subplots = new_figure(10, 4.2)
     losses, accuracies = subplots(1, 2)
     epochs = [row["epoch"] for row in rows]
     marker = "o" if len(rows) < 20 else None
@@ -59,7 +60,7 @@ def plot_curves(
     accuracies.set_ylabel("top-1 accuracy, %")
     accuracies.set_ylim(0, 102)
     figure.suptitle(title)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_confusion(
@@ -75,7 +76,7 @@ def plot_confusion(
     """
     number = len(class_names)
     side = min(4 + 0.25 * number, 16)
-    figure, subplots = _figure(side + 1, side)
+    figure, subplots = new_figure(side + 1, side)
     axes = subplots()
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -92,7 +93,7 @@ def plot_confusion(
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     axes.set_title(title)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_gains(
@@ -108,7 +109,7 @@ def plot_gains(
     """
     number = max(min(len(class_names), _BARS), 1)
     bar = 0.3 if number <= 20 else 0.16  # inches
-    figure, subplots = _figure(5.5 * len(gains), 1.6 + bar * number)
+    figure, subplots = new_figure(5.5 * len(gains), 1.6 + bar * number)
     panels = subplots(1, len(gains), squeeze=False)[0]
     reach = 105 * max(np.nanmax(np.abs(values), initial=0.01) for values in gains.values())
     for axes, (name, values) in zip(panels, gains.items()):
@@ -132,4 +133,4 @@ def plot_gains(
         axes.set_xlabel(f"points of accuracy{note}")
         axes.set_title(f"{name}: {np.nanmean(values) * 100:+.1f} in the mean", fontsize=11)
     figure.suptitle(title)
-    _save(figure, path)
+    save_figure(figure, path)

@@ -46,6 +46,19 @@ class Scores:
     class_names: np.ndarray
 
 
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """Return the probabilities of the classes, (..., C) float64, from scores of that shape.
+
+    Examples:
+        >>> softmax(np.array([[0.0, 0.0], [1000.0, 0.0]]))
+        array([[0.5, 0.5],
+               [1. , 0. ]])
+    """
+    scores = scores.astype(np.float64)
+    raised = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return raised / raised.sum(axis=-1, keepdims=True)
+
+
 def write_scores(scores: Scores, path: Path) -> None:
     """Write the file atomically; ``numpy.load`` reads it without pickle."""
     with atomic_path(path) as temporary, temporary.open("wb") as file:

@@ -159,7 +159,7 @@ def _begin(
     last = run.checkpoint("last")
     if not last.is_file():
         model = TSN(model_settings, settings.weights)
-        check_input(model, settings.data.input_size)
+        _check_input(model, settings.data.input_size)
         return model, dict(_START)
     model, class_names, progress = load_checkpoint(last)
     if model.settings != model_settings or class_names != list(shards.class_names):
@@ -290,7 +290,7 @@ def _labels_of(classes: tuple[str, ...], class_names: tuple[str, ...]) -> list[i
     return [class_names.index(name) for name in classes]
 
 
-def check_input(model: TSN, size: int) -> None:
+def _check_input(model: TSN, size: int) -> None:
     """Check that the backbone takes crops of that size, before any video is read.
 
     Raises:

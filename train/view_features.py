@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 from rich.console import Console
 from torch.utils.data import DataLoader, Dataset
@@ -19,24 +20,23 @@ from tsn_core.tsn import TSN
 _IMAGES_AT_ONCE = 64  # snippets that go through the backbone together
 
 
-class _Views(Dataset):
-    """All test crops of the S middle snippets of each video, (crops, S, L * C, H, W) uint8."""
+Chosen = tuple[int, Sequence[int] | np.ndarray]  # a video and some of its snippets
 
-    def __init__(
-        self, shards: ShardSet, videos: Sequence[int], num_snippets: int, crops: int, size: int
-    ) -> None:
+
+class _Views(Dataset):
+    """All test crops of the chosen snippets of a video, (crops, S, L * C, H, W) uint8."""
+
+    def __init__(self, shards: ShardSet, items: Sequence[Chosen], crops: int, size: int) -> None:
         self._shards = shards
-        self._videos = list(videos)
-        self._num_snippets = num_snippets
+        self._items = items
         self._crops = crops
         self._size = size
 
     def __len__(self) -> int:
-        return len(self._videos)
+        return len(self._items)
 
     def __getitem__(self, place: int) -> torch.Tensor:
-        video = self._videos[place]
-        chosen = center_offsets(int(self._shards.num_snippets[video]), self._num_snippets, 1)
+        video, chosen = self._items[place]
         stack = self._shards.read(video, chosen)
         mirrored = self._shards.modality.kind.mirrored_channels
         views = test_views(stack, self._crops, self._size, mirrored)
@@ -58,11 +58,48 @@ def view_features(
 ) -> Iterator[torch.Tensor]:
     """Yield the pooled features of each video's views, (crops, S, F), on the device.
 
+    As ``chosen_features``, with ``num_snippets`` (S) of each video at the centres of equal parts of
+    the stored ones.
+
+    Raises:
+        InputError: A number is out of range. Nothing is read before the first video is asked for.
+    """
+    if num_snippets < 1:
+        raise InputError(f"--num-snippets must be > 0, got {num_snippets}")
+    yield from chosen_features(
+        model,
+        shards,
+        [
+            (video, center_offsets(int(shards.num_snippets[video]), num_snippets, 1))
+            for video in videos
+        ],
+        crops=crops,
+        input_size=input_size,
+        num_workers=num_workers,
+        device=device,
+        label=label,
+        console=console,
+    )
+
+
+def chosen_features(
+    model: TSN,
+    shards: ShardSet,
+    items: Sequence[Chosen],
+    *,
+    crops: int,
+    input_size: int,
+    num_workers: int,
+    device: torch.device,
+    label: str,
+    console: Console,
+) -> Iterator[torch.Tensor]:
+    """Yield the pooled features of the views of snippets, (crops, S, F), on the device.
+
     Args:
         model: Whose backbone is used; it is put on the device and into testing.
         shards: Of the backbone's modality.
-        videos: Which videos, in this order.
-        num_snippets: Per video, S, at the centres of equal parts of the stored ones.
+        items: Videos, and which S of their stored snippets, in this order.
         crops: 1, 3 or 10.
         input_size: Side of the crops in px.
         num_workers: Processes that load; 0 loads in this one.
@@ -73,11 +110,9 @@ def view_features(
     Raises:
         InputError: A number is out of range. Nothing is read before the first video is asked for.
     """
-    if num_snippets < 1:
-        raise InputError(f"--num-snippets must be > 0, got {num_snippets}")
     if crops not in (1, 3, 10):
         raise InputError(f"crops must be 1, 3 or 10, got {crops}")
-    views = _Views(shards, videos, num_snippets, crops, input_size)
+    views = _Views(shards, items, crops, input_size)
     loader: DataLoader = DataLoader(
         views, batch_size=None, num_workers=num_workers, worker_init_fn=one_thread
     )
@@ -87,5 +122,5 @@ def view_features(
         with torch.inference_mode():
             features = torch.cat(
                 [model.features(part.to(device)) for part in images.split(_IMAGES_AT_ONCE)]
-            ).view(crops, num_snippets, -1)
+            ).view(crops, stacks.shape[1], -1)
         yield features

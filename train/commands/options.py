@@ -18,13 +18,11 @@ workers_option = click.option(
 device_option = click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
 
 
-def report_missing(
-    console: Console, subset: str, missing: list[str], total: int, what: str = "snippets"
-) -> None:
-    """Say which videos of a subset cannot be used, if any, for want of what."""
+def report_missing(console: Console, subset: str, missing: list[str], total: int) -> None:
+    """Say which videos of a subset cannot be used, if any."""
     if missing:
         console.print(
-            f"{len(missing)} of {total} {subset} videos have no {what} and are left out: "
+            f"{len(missing)} of {total} {subset} videos have no snippets and are left out: "
             f"{', '.join(missing[:3])}{', …' if len(missing) > 3 else ''}",
             highlight=False,
             soft_wrap=True,

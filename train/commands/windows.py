@@ -1,0 +1,175 @@
+"""``tsn-train windows``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from train.commands.options import (
+    PATH,
+    default_workers,
+    device_option,
+    report_missing,
+    stderr_console,
+    workers_option,
+)
+from tsn_core.errors import InputError
+
+
+@click.command()
+@click.argument("run", type=PATH)
+@click.option("--shards", type=PATH, required=True, help="Extracted with --fps (or --dense).")
+@click.option("--split", type=int, help="[default: that of the training]")
+@click.option("--subset", type=click.Choice(["test", "val", "train", "all"]), default="test")
+@click.option("--annotations", type=PATH, help="JSON file of when what happens, to compare with.")
+@click.option("--checkpoint", type=click.Choice(["auto", "last", "best"]), default="auto")
+@click.option("--crops", type=click.Choice(["1", "3", "10"]), default="1")
+@click.option("--scales", default="1,2,4,8,16", help="Lengths of the windows in seconds.")
+@click.option("--stride", type=float, default=0.8, help="To the next window, as a share of it.")
+@click.option("--threshold", type=float, default=0.5, help="Least probability of an action.")
+@click.option(
+    "--smooth", type=float, default=1.0, help="Seconds over which probabilities are averaged."
+)
+@click.option("--merge", type=float, default=0.5, help="Longest gap inside an action, in seconds.")
+@click.option("--least", type=float, default=1.0, help="Shortest action in seconds.")
+@click.option("--background", help="The class that means no action, if there is one.")
+@click.option("--allow-trained", is_flag=True, help="Test on videos that were trained on, too.")
+@click.option("--out", type=PATH, help="Folder to write.  [default: RUN/windows]")
+@workers_option
+@device_option
+def windows(
+    run: Path,
+    shards: Path,
+    split: int | None,
+    subset: str,
+    annotations: Path | None,
+    checkpoint: str,
+    crops: str,
+    scales: str,
+    stride: float,
+    threshold: float,
+    smooth: float,
+    merge: float,
+    least: float,
+    background: str | None,
+    allow_trained: bool,
+    out: Path | None,
+    workers: int | None,
+    device: str,
+) -> None:
+    """Find actions in long videos with a trained network.
+
+    Snippets at a fixed rate are scored; windows of several lengths slide over them, and the best of
+    these score the video (multi-scale temporal window integration). Where one class is more likely
+    than --threshold, an action is found.
+
+    Writes scores.npz (what fuse takes), windows.npz, metrics.json, actions.json, and for each video
+    timeline/VIDEO.json and .png.
+
+    Example: tsn-train windows runs/flow --shards shards/long --annotations annotations.json
+    """
+    from train.actions import ActionRule
+    from train.annotations import read_annotations
+    from train.devices import choose_device
+    from train.evaluate import check_modality
+    from train.labels import check_labels
+    from train.leakage import check_not_trained_on, trained_videos
+    from train.long_videos import check_rate, score_videos
+    from train.run_folder import RunFolder, load_checkpoint
+    from train.testing import check_same_run, trained_hashes
+    from train.untrimmed import UntrimmedResults, choose_videos
+    from tsn_core.manifest import MANIFEST_NAME, read_manifest
+    from tsn_core.shard_set import ShardSet
+
+    if workers is not None and workers < 0:
+        raise InputError(f"--workers must be 0 or more, got {workers}")
+    lengths = _lengths(scales)
+    folder = RunFolder(run)
+    config = folder.read_config()
+    if checkpoint == "auto":
+        checkpoint = "best" if config["val_subset"] == "val" else "last"
+    path = folder.checkpoint(checkpoint)
+    model, class_names, progress = load_checkpoint(path)
+    if background is not None and background not in class_names:
+        raise InputError(
+            f"--background must be a class of the network ({', '.join(class_names)}), "
+            f"got {background!r}"
+        )
+    rule = ActionRule(
+        threshold,
+        smooth,
+        merge,
+        least,
+        None if background is None else class_names.index(background),
+    )
+    shard_set = ShardSet(shards / config["modality_folder"])
+    check_modality(model, shard_set, path)
+    check_same_run(model, config.get("model"), path)
+    check_rate(shard_set)
+    annotated = None if annotations is None else read_annotations(annotations, class_names)
+    console = stderr_console()
+    manifest = read_manifest(shards / MANIFEST_NAME)
+    check_labels(manifest, shard_set)
+    split = config["split"] if split is None else split
+    videos, missing, untimed = choose_videos(
+        shard_set, manifest, split, subset, config.get("val_fraction", 0.0)
+    )
+    names = [shard_set.names[video] for video in videos]
+    trained_on = trained_hashes(config, progress, manifest)
+    if subset != "all" and not allow_trained:
+        check_not_trained_on(
+            path,
+            names,
+            shard_set.dataset,
+            trained_on,
+            subset=subset,
+            split=split,
+            trained_split=config["split"],
+        )
+    seen = trained_videos(names, shard_set.dataset, trained_on)
+    results = UntrimmedResults(
+        run / "windows" if out is None else out,
+        shard_set,
+        videos,
+        class_names,
+        annotated,
+        rule,
+        subset,
+    )
+    report_missing(console, subset, missing, len(videos) + len(missing) + len(untimed))
+    for remark in results.remarks(untimed, seen):
+        console.print(remark, highlight=False, markup=False, soft_wrap=True)
+    for video in score_videos(
+        model,
+        shard_set,
+        videos,
+        scales=lengths,
+        stride=stride,
+        crops=int(crops),
+        input_size=config["input_size"],
+        num_workers=default_workers() if workers is None else workers,
+        device=choose_device(device),
+        console=console,
+    ):
+        results.add(video)
+    settings = {
+        "checkpoint": checkpoint,
+        "split": split,
+        "scales_seconds": lengths,
+        "stride": stride,
+        "crops": int(crops),
+        "missing": [*missing, *untimed],
+        "trained_on": len(seen),
+    }
+    click.echo("\n".join(results.finish(settings)))
+
+
+def _lengths(text: str) -> tuple[float, ...]:
+    try:
+        lengths = tuple(float(word) for word in text.replace(",", " ").split())
+    except ValueError:
+        lengths = ()
+    if not lengths:
+        raise InputError(f"--scales must be numbers of seconds such as 1,2,4,8,16, got {text!r}")
+    return lengths
