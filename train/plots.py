@@ -35,7 +35,7 @@ def save_figure(figure: Any, path: str | os.PathLike[str]) -> None:
 def plot_curves(
     rows: Sequence[dict[str, Any]], path: Path, title: str, val_subset: str = "val"
 ) -> None:
-    """Draw loss and accuracy over the epochs.
+    """Draw loss, accuracy and learning rate over the epochs.
 
     Args:
         rows: Of ``metrics.csv``, in order.
@@ -43,22 +43,26 @@ def plot_curves(
         title: Above the picture.
         val_subset: What the validation videos are called.
     """
-    figure, subplots = new_figure(10, 4.2)
-    losses, accuracies = subplots(1, 2)
+    figure, subplots = new_figure(14, 4.2)
+    losses, accuracies, rates = subplots(1, 3)
     epochs = [row["epoch"] for row in rows]
     marker = "o" if len(rows) < 20 else None
     for axes, what, factor in ((losses, "loss", 1), (accuracies, "top1", 100)):
         for subset, style, label in (("train", "-", "train"), ("val", "--", val_subset)):
             values = [row[f"{subset}_{what}"] * factor for row in rows]
             axes.plot(epochs, values, style, marker=marker, markersize=3, label=label)
+        axes.legend()
+    rates.plot(epochs, [row["learning_rate"] for row in rows], marker=marker, markersize=3)
+    for axes in (losses, accuracies, rates):
         axes.set_xlabel("epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
-        axes.legend()
     losses.set_ylabel("loss")
     losses.set_ylim(bottom=0)
     accuracies.set_ylabel("top-1 accuracy, %")
     accuracies.set_ylim(0, 102)
+    rates.set_ylabel("learning rate at the end of the epoch")
+    rates.set_yscale("log")
     figure.suptitle(title)
     save_figure(figure, path)
 
