@@ -423,9 +423,7 @@ def test_a_run_is_not_continued_on_other_shards(tmp_path):
     out = tmp_path / "run"
     run_program(*fit_arguments(shards, out, "--epochs", 1))
     (shards / "rgb").rename(tmp_path / "old")
-    write_shards(
-        shards / "rgb", stored("rgb"), bright_or_dark(stored("rgb"), 6), class_names=("a", "b")
-    )
+    write_shards(shards / "rgb", stored("rgb"), bright_or_dark(stored("rgb"), 6, num_snippets=4))
     result = run_program(*fit_arguments(shards, out, "--epochs", 1))
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-1] == (

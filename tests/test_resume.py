@@ -239,11 +239,13 @@ def test_shards_that_change_under_the_run(shards, tmp_path, monkeypatch):
 
 
 def test_one_class_only(tmp_path):
-    root = tmp_path / "tiny"
+    root = write_dataset(tmp_path / "tiny")
     videos = [(name, 0, *rest) for name, _, *rest in bright_or_dark(stored("rgb"), 8)]
-    write_dataset(root)
     (root / "rgb").rename(tmp_path / "old")
     write_shards(root / "rgb", stored("rgb"), videos)
+    manifest = read_manifest(root / "manifest.jsonl")
+    records = tuple(replace(record, label=0) for record in manifest.records)
+    write_manifest(replace(manifest, records=records), root / "manifest.jsonl")
     assert failure(*fit_arguments(root, tmp_path / "run")) == (
         f"error: {root / 'rgb'}: all 4 training videos are of one class, walk; "
         "at least 2 are needed\n"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from train.csv_file import write_csv
 from tsn_core.atomic import atomic_path, write_text
 from tsn_core.errors import CheckpointError, SettingsError
 from tsn_core.torch_file import CHECKPOINT_FORMAT, read_torch_file
@@ -110,11 +109,7 @@ class RunFolder:
 
     def write_metrics(self, rows: Sequence[dict[str, Any]]) -> None:
         """Write ``metrics.csv``, one row for each epoch."""
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, METRIC_COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_text(self.path / "metrics.csv", text.getvalue())
+        write_csv(self.path / "metrics.csv", METRIC_COLUMNS, rows)
 
 
 def _flat(config: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 import numpy as np
+from rich.console import Console
 
 from tsn_core.errors import InputError
 from tsn_core.manifest import Manifest
@@ -59,6 +60,17 @@ def subset_numbers(
 def watched_subset(manifest: Manifest, split: int, val_fraction: float) -> str:
     """Return which subset is watched while training: ``val``, or ``test`` where there is none."""
     return "val" if subset_names(manifest, split, "val", val_fraction) else "test"
+
+
+def remark_missing(console: Console, subset: str, missing: list[str], total: int) -> None:
+    """Say which of a subset's videos cannot be used, if any."""
+    if missing:
+        console.print(
+            f"{len(missing)} of {total} {subset} videos have no snippets and are left out: "
+            f"{', '.join(missing[:3])}{', …' if len(missing) > 3 else ''}",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def _held_out(manifest: Manifest, names: tuple[str, ...], split: int, fraction: float) -> set[str]:

@@ -10,14 +10,13 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from train.commands.options import report_missing
 from train.evaluate import check_fits, evaluate
 from train.labels import check_labels
 from train.leakage import check_not_trained_on, hashes, trained_videos
 from train.results import write_results
 from train.run_folder import RunFolder, load_checkpoint
 from train.scores import Scores
-from train.subsets import subset_names, subset_numbers
+from train.subsets import remark_missing, subset_names, subset_numbers
 from tsn_core.errors import CheckpointError
 from tsn_core.manifest import MANIFEST_NAME, Manifest, read_manifest
 from tsn_core.shard_set import ShardSet
@@ -77,7 +76,7 @@ def evaluate_run(
     split = config["split"] if split is None else split
     val_fraction = config.get("val_fraction", 0.0)
     videos, missing = subset_numbers(shard_set, manifest, split, subset, val_fraction)
-    report_missing(console, subset, missing, len(videos) + len(missing))
+    remark_missing(console, subset, missing, len(videos) + len(missing))
     names = [shard_set.names[video] for video in videos]
     trained_on = trained_hashes(config, progress, manifest)
     seen = trained_videos(names, shard_set.dataset, trained_on)

@@ -15,15 +15,16 @@ from train.augmentation import CentreCrop, TrainingAugmentation
 from train.batches import BatchPlan
 from train.distributed import Ranks
 from train.fit import Report, fit, is_over
+from train.labels import check_labels
 from train.leakage import hashes, trained_videos
 from train.learner import Learner, precision_type
 from train.plots import plot_curves
 from train.progress import EpochProgress
 from train.run_folder import RunFolder, load_checkpoint, videos_behind
 from train.settings import RunSettings
-from train.subsets import subset_numbers, watched_subset
+from train.subsets import remark_missing, subset_numbers, watched_subset
 from train.videos import SnippetDataset, make_loader, open_modality
-from tsn_core.errors import CheckpointError, InputError, ShardError
+from tsn_core.errors import CheckpointError, InputError
 from tsn_core.shard_set import ShardSet
 from tsn_core.tsn import TSN, ModelSettings
 
@@ -68,14 +69,15 @@ def train_run(
     data, loop = settings.data, settings.loop
     precision_type(loop.precision, device)  # before anything is written
     shards, manifest = open_modality(settings.shards, settings.modality, settings.flow)
+    check_labels(manifest, shards)
     val_subset = watched_subset(manifest, data.split, data.val_fraction)
     videos: dict[str, list[int]] = {}
     for subset in ("train", val_subset):
         numbers, missing = subset_numbers(shards, manifest, data.split, subset, data.val_fraction)
         videos[subset] = numbers
-        _remark_missing(console, subset, missing, len(numbers) + len(missing))
+        remark_missing(console, subset, missing, len(numbers) + len(missing))
     _check_watched(settings, val_subset, console)
-    _check_labels(shards, videos["train"], console)
+    _check_classes(shards, videos["train"], console)
     model_settings = ModelSettings(
         modality=settings.modality,
         snippet_length=shards.modality.snippet_length,
@@ -246,21 +248,13 @@ def _remark_seen(
         )
 
 
-def _check_labels(shards: ShardSet, training: list[int], console: Console) -> None:
+def _check_classes(shards: ShardSet, training: list[int], console: Console) -> None:
     """Refuse training on a single class, and name classes that have no training video.
 
     Raises:
         InputError: All training videos are of one class.
-        ShardError: A label is that of no class.
     """
     labels, names = shards.labels[training], shards.class_names
-    wrong = np.flatnonzero((labels < 0) | (labels >= len(names)))
-    if wrong.size:
-        video = training[int(wrong[0])]
-        raise ShardError(
-            f"{shards.folder}: {shards.names[video]} has label {shards.labels[video]}, "
-            f"0 to {len(names) - 1} expected; extract again"
-        )
     present = set(labels.tolist())
     if len(present) < 2:
         raise InputError(
@@ -306,15 +300,6 @@ def _check_input(model: TSN, size: int) -> None:
             f"{model.settings.backbone} does not take crops of {size}x{size} px: {reason}; "
             "choose another --input-size"
         ) from None
-
-
-def _remark_missing(console: Console, subset: str, missing: list[str], total: int) -> None:
-    if missing:
-        _print(
-            console,
-            f"{len(missing)} of {total} {subset} videos have no snippets and are left out: "
-            f"{', '.join(missing[:3])}{', …' if len(missing) > 3 else ''}",
-        )
 
 
 def _print(console: Console, text: str) -> None:

@@ -1,4 +1,4 @@
-"""What the commands share: common options, the console, and a remark."""
+"""What the commands share: common options and the console."""
 
 from __future__ import annotations
 
@@ -16,17 +16,6 @@ workers_option = click.option(
     "--workers", type=int, help="Loading processes.  [default: 2, fewer on few cores]"
 )
 device_option = click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
-
-
-def report_missing(console: Console, subset: str, missing: list[str], total: int) -> None:
-    """Say which videos of a subset cannot be used, if any."""
-    if missing:
-        console.print(
-            f"{len(missing)} of {total} {subset} videos have no snippets and are left out: "
-            f"{', '.join(missing[:3])}{', …' if len(missing) > 3 else ''}",
-            highlight=False,
-            soft_wrap=True,
-        )
 
 
 def default_workers() -> int:
