@@ -10,7 +10,6 @@ from train.commands.options import (
     PATH,
     default_workers,
     device_option,
-    report_missing,
     stderr_console,
     workers_option,
 )
@@ -77,6 +76,7 @@ def windows(
     from train.leakage import check_not_trained_on, trained_videos
     from train.long_videos import check_rate, score_videos
     from train.run_folder import RunFolder, load_checkpoint
+    from train.subsets import remark_missing
     from train.testing import check_same_run, trained_hashes
     from train.untrimmed import UntrimmedResults, choose_videos
     from tsn_core.manifest import MANIFEST_NAME, read_manifest
@@ -137,7 +137,7 @@ def windows(
         rule,
         subset,
     )
-    report_missing(console, subset, missing, len(videos) + len(missing) + len(untimed))
+    remark_missing(console, subset, missing, len(videos) + len(missing) + len(untimed))
     for remark in results.remarks(untimed, seen):
         console.print(remark, highlight=False, markup=False, soft_wrap=True)
     for video in score_videos(
