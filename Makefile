@@ -1,6 +1,6 @@
 # make help shows what there is. Variables are set on the command line:
 #   make extract DATASET=hmdb51 JOBS=8
-#   make train MODALITY=flow ARGS="--epochs 251 --lr 0.005"
+#   make train MODALITY=flow PRESET=small ARGS="--accumulate 4"
 
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
@@ -16,6 +16,7 @@ MODALITY   ?= rgb
 FLOW       ?= tvl1
 SPLIT      ?= 1
 JOBS       ?=
+PRESET     ?= $(filter hmdb51 ucf101,$(DATASET))
 BACKBONE   ?= resnet18
 WEIGHTS    ?= imagenet
 ARGS       ?=
@@ -38,7 +39,7 @@ endef
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 	@echo "Variables and their values now:"
-	@$(foreach v,DATASET MODALITY MODALITIES FLOW SPLIT DATA SHARDS RUNS JOBS BACKBONE WEIGHTS ARGS,printf '  %-10s = %s\n' '$(v)' '$($(v))';)
+	@$(foreach v,DATASET MODALITY MODALITIES FLOW SPLIT DATA SHARDS RUNS JOBS PRESET BACKBONE WEIGHTS ARGS,printf '  %-10s = %s\n' '$(v)' '$($(v))';)
 
 install: $(STAMP) ## Make .venv and install everything into it, in versions known to work together
 
@@ -74,8 +75,8 @@ extract: install ## Extract DATASET from DATA into SHARDS, in all MODALITIES
 
 train: install ## Train a network on MODALITY of DATASET, into RUNS
 	$(BIN)/tsn-train fit --shards $(SHARDS)/$(NAME) --modality $(MODALITY) \
-		$(call FLOW_ARG,$(MODALITY)) --split $(SPLIT) --backbone $(BACKBONE) \
-		--weights $(WEIGHTS) --out $(RUN) $(ARGS)
+		$(call FLOW_ARG,$(MODALITY)) --split $(SPLIT) $(if $(PRESET),--preset $(PRESET)) \
+		--backbone $(BACKBONE) --weights $(WEIGHTS) --out $(RUN) $(ARGS)
 
 evaluate: install ## Test the network trained on MODALITY
 	$(BIN)/tsn-train evaluate $(RUN) $(ARGS)

@@ -38,12 +38,15 @@ def measured_rows() -> list[str]:
 def accuracy_rows() -> list[str]:
     """Return the lines of the table of accuracies on the aerobics clips."""
     accuracy = json.loads((RESULTS / "accuracy.json").read_text())
-    seed, rows = next(iter(accuracy["pooled"].items()))
-    assert seed == "seed 0"
-    return [
-        f"| {name} | {row['right']} of {row['num_videos']} | {100 * row['top1']:.1f}% |"
-        for name, row in rows.items()
+    seeds = list(accuracy["pooled"].values())
+    lines = [
+        f"| input | {' | '.join(accuracy['pooled'])} |",
+        "|---" * (len(seeds) + 1) + "|",
     ]
+    for name, row in seeds[0].items():
+        counts = [f"{rows[name]['right']} of {row['num_videos']}" for rows in seeds]
+        lines.append(f"| {name} | {' | '.join(counts)} |")
+    return lines
 
 
 if __name__ == "__main__":

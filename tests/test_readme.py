@@ -116,12 +116,18 @@ def dry_run(*words: str) -> str:
         (
             ["train", "MODALITY=flow"],
             "tsn-train fit --shards shards/hmdb51 --modality flow --flow tvl1 --split 1 "
-            "--backbone resnet18 --weights imagenet --out runs/hmdb51/flow-split1",
+            "--preset hmdb51 --backbone resnet18 --weights imagenet "
+            "--out runs/hmdb51/flow-split1",
         ),
         (
             ["train", "DATASET=folder", "DATA=my/videos", "SPLIT=2", "WEIGHTS=none"],
             "tsn-train fit --shards shards/videos --modality rgb --split 2 --backbone resnet18 "
             "--weights none --out runs/videos/rgb-split2",
+        ),
+        (
+            ["train", "DATASET=ucf101", "PRESET=small", "ARGS=--accumulate 4"],
+            "tsn-train fit --shards shards/ucf101 --modality rgb --split 1 --preset small "
+            "--backbone resnet18 --weights imagenet --out runs/ucf101/rgb-split1 --accumulate 4",
         ),
         (["evaluate", "MODALITY=flow"], "tsn-train evaluate runs/hmdb51/flow-split1"),
         (
@@ -140,7 +146,9 @@ def test_make_calls_the_programs(words, expected):
 def test_make_help_is_the_default_and_names_every_target():
     assert dry_run() == dry_run("help")
     targets = "help install demo extract train evaluate fuse test check bench clean"
-    variables = "DATASET MODALITY MODALITIES FLOW SPLIT DATA SHARDS RUNS JOBS BACKBONE WEIGHTS ARGS"
+    variables = (
+        "DATASET MODALITY MODALITIES FLOW SPLIT DATA SHARDS RUNS JOBS PRESET BACKBONE WEIGHTS ARGS"
+    )
     shown = make()
     assert [line.split()[1] for line in shown if line.startswith("  make ")] == targets.split()
     assert [line.split()[0] for line in shown if " = " in line] == variables.split()
