@@ -117,7 +117,7 @@ def _make_clip(job: tuple[Path, _Clip]) -> None:
 def _refuse_others(out: Path, names: set[str]) -> None:
     """Raise if the folder holds videos of another set, which a scan would take for ours."""
     for path in sorted((out / "videos").glob("*/*.avi")):
-        if path.relative_to(out).as_posix() not in names:
+        if not path.name.startswith(".") and path.relative_to(out).as_posix() not in names:
             raise InputError(f"{path}: not of this set; choose another --out or delete the folder")
 
 

@@ -375,8 +375,8 @@ def test_a_checkpoint_knows_its_videos_whatever_the_manifest_says(trained, run, 
     )
     assert failure("evaluate", run, "--shards", shards, *QUICK) == (
         f"error: {run / 'best.pt'}: 4 of 7 test videos are among those that it was trained on "
-        "(walk/0.avi, run/1.avi, walk/2.avi, …); split 1 has changed since, train again, "
-        "or --allow-trained to test on them anyway\n"
+        "(walk/0.avi, run/1.avi, walk/2.avi, …); split 1 has changed since, or its --weights were "
+        "trained on another split; train again, or --allow-trained to test on them anyway\n"
     )
     result = run_program("evaluate", run, "--shards", shards, "--subset", "train", *QUICK)
     assert (result.exit_code, result.stderr) == (0, "")  # video 6 was not trained on

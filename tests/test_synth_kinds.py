@@ -272,6 +272,7 @@ def test_a_folder_of_another_set_is_refused(tmp_path):
         f"{path}: not of this set; choose another --out or delete the folder"
     )
     assert tree_bytes(tmp_path) == before
+    (path.parent / ".clockwise_0009.avi.1.avi").write_bytes(b"left by a killed run")
     synthesize(tmp_path, **motion)
     assert tree_bytes(tmp_path) == before
 

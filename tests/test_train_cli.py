@@ -40,7 +40,8 @@ def test_version():
 
 def test_help_lists_the_commands():
     text = run_program("--help").stdout
-    assert re.findall(r"^  (\w+)  ", text, re.MULTILINE) == ["evaluate", "fit", "fuse", "windows"]
+    commands = ["evaluate", "features", "fit", "fuse", "head", "windows"]
+    assert re.findall(r"^  (\w+)  ", text, re.MULTILINE) == commands
 
 
 @pytest.mark.parametrize(
@@ -52,6 +53,16 @@ def test_help_lists_the_commands():
         ),
         ("evaluate", "tsn-train evaluate runs/flow --num-snippets 25 --crops 10"),
         ("fuse", "tsn-train fuse runs/rgb runs/flow --weights 1 1.5 --out runs/fused"),
+        (
+            "features",
+            "tsn-train features --backbone resnet50 --weights imagenet --modality rgb "
+            "--shards shards/hmdb51 --out features/rgb.h5",
+        ),
+        (
+            "head",
+            "tsn-train head features/rgb.h5 features/flow.h5 --consensus gru --split 1 "
+            "--out runs/head",
+        ),
         (
             "windows",
             "tsn-train windows runs/flow --shards shards/long --annotations annotations.json",

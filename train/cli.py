@@ -1,12 +1,14 @@
-"""``tsn-train``: fit, evaluate, fuse, windows."""
+"""``tsn-train``: train networks on shards, test, fuse and compare them."""
 
 from __future__ import annotations
 
 import click
 
 from train.commands.evaluate import evaluate
+from train.commands.features import features
 from train.commands.fit import fit
 from train.commands.fuse import fuse
+from train.commands.head import head
 from train.commands.windows import windows
 from tsn_core.command_line import Program
 from tsn_core.version import __version__
@@ -18,5 +20,5 @@ def main() -> None:
     """Temporal Segment Networks trained on shards, tested and fused."""
 
 
-for command in (fit, evaluate, fuse, windows):
+for command in (fit, evaluate, fuse, features, head, windows):
     main.add_command(command)

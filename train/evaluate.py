@@ -15,11 +15,26 @@ from tsn_core.shard_set import ShardSet
 from tsn_core.tsn import TSN
 
 
-def check_modality(model: TSN, shards: ShardSet, source: object) -> None:
-    """Check that a model can score the snippets of some shards.
+def check_fits(model: TSN, class_names: Sequence[str], shards: ShardSet, source: object) -> None:
+    """Check that a model was trained on such shards.
 
     Raises:
-        CheckpointError: The modality or the snippets differ.
+        CheckpointError: The modality, the snippets or the classes differ.
+    """
+    check_snippets_fit(model, shards, source)
+    if tuple(class_names) != tuple(shards.class_names):
+        raise CheckpointError(
+            f"{source}: trained on {len(class_names)} classes ({_few(class_names)}), "
+            f"{shards.folder} has {len(shards.class_names)} ({_few(shards.class_names)}); "
+            "choose the shards that it was trained on, or train again"
+        )
+
+
+def check_snippets_fit(model: TSN, shards: ShardSet, source: object) -> None:
+    """Check that a model takes the snippets of such shards, of whatever classes.
+
+    Raises:
+        CheckpointError: The modality or the length of the snippets differ.
     """
     settings, modality = model.settings, shards.modality
     if settings.modality != modality.name:
@@ -31,21 +46,6 @@ def check_modality(model: TSN, shards: ShardSet, source: object) -> None:
         raise CheckpointError(
             f"{source}: trained on snippets of {settings.snippet_length} units, {shards.folder} "
             f"holds {modality.snippet_length}; extract with that --snippet-length, or train again"
-        )
-
-
-def check_fits(model: TSN, class_names: Sequence[str], shards: ShardSet, source: object) -> None:
-    """Check that a model was trained on such shards.
-
-    Raises:
-        CheckpointError: The modality, the snippets or the classes differ.
-    """
-    check_modality(model, shards, source)
-    if tuple(class_names) != tuple(shards.class_names):
-        raise CheckpointError(
-            f"{source}: trained on {len(class_names)} classes ({_few(class_names)}), "
-            f"{shards.folder} has {len(shards.class_names)} ({_few(shards.class_names)}); "
-            "choose the shards that it was trained on, or train again"
         )
 
 

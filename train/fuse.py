@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from train.alignment import common_rows
 from train.scores import Scores
 from tsn_core.errors import InputError
 
@@ -34,50 +35,17 @@ def align(parts: Sequence[Scores]) -> list[Scores]:
     Raises:
         InputError: The classes or a video's labels differ, or no video is common.
     """
-    first = parts[0]
-    for part in parts[1:]:
-        if part.class_names.tolist() != first.class_names.tolist():
-            raise InputError(
-                f"{part.name} has other classes than {first.name}: "
-                f"{_difference(part.class_names.tolist(), first.class_names.tolist())}; "
-                "fuse runs on the same dataset"
-            )
-    places = [{name: place for place, name in enumerate(part.names.tolist())} for part in parts]
-    common = [name for name in first.names.tolist() if all(name in place for place in places)]
-    if not common:
-        raise InputError(
-            f"{', '.join(part.name for part in parts)} have no video in common; "
-            "fuse runs on the same split"
+    return [
+        Scores(
+            name=part.name,
+            names=part.names[rows],
+            labels=part.labels[rows],
+            scores=part.scores[rows],
+            video_scores=part.video_scores[rows],
+            class_names=part.class_names,
         )
-    aligned = []
-    for part, place in zip(parts, places):
-        rows = np.array([place[name] for name in common])
-        aligned.append(
-            Scores(
-                name=part.name,
-                names=np.array(common),
-                labels=part.labels[rows],
-                scores=part.scores[rows],
-                video_scores=part.video_scores[rows],
-                class_names=part.class_names,
-            )
-        )
-    for part in aligned[1:]:
-        differs = np.flatnonzero(part.labels != aligned[0].labels)
-        if differs.size:
-            raise InputError(
-                f"{common[differs[0]]}: label {part.labels[differs[0]]} in {part.name}, "
-                f"{aligned[0].labels[differs[0]]} in {first.name}; fuse runs on the same dataset"
-            )
-    return aligned
-
-
-def _difference(names: list[str], others: list[str]) -> str:
-    """Return how two lists of class names differ, which they do."""
-    if len(names) != len(others):
-        return f"{len(names)} against {len(others)}"
-    number = next(n for n, pair in enumerate(zip(names, others)) if pair[0] != pair[1])
-    return f"class {number} is {names[number]!r} against {others[number]!r}"
+        for part, rows in zip(parts, common_rows(parts, "fuse runs on"))
+    ]
 
 
 def fuse(parts: Sequence[Scores], weights: Sequence[float] | None) -> Scores:

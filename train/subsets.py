@@ -62,11 +62,13 @@ def watched_subset(manifest: Manifest, split: int, val_fraction: float) -> str:
     return "val" if subset_names(manifest, split, "val", val_fraction) else "test"
 
 
-def remark_missing(console: Console, subset: str, missing: list[str], total: int) -> None:
-    """Say which of a subset's videos cannot be used, if any."""
+def remark_missing(
+    console: Console, subset: str, missing: list[str], total: int, what: str = "snippets"
+) -> None:
+    """Say which of a subset's videos cannot be used, if any, for want of what."""
     if missing:
         console.print(
-            f"{len(missing)} of {total} {subset} videos have no snippets and are left out: "
+            f"{len(missing)} of {total} {subset} videos have no {what} and are left out: "
             f"{', '.join(missing[:3])}{', …' if len(missing) > 3 else ''}",
             highlight=False,
             soft_wrap=True,

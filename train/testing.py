@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +10,12 @@ import torch
 from rich.console import Console
 
 from train.evaluate import check_fits, evaluate
-from train.labels import check_labels
-from train.leakage import check_not_trained_on, hashes, trained_videos
+from train.leakage import check_not_trained_on, trained_videos
 from train.results import write_results
-from train.run_folder import RunFolder, load_checkpoint
 from train.scores import Scores
-from train.subsets import remark_missing, subset_names, subset_numbers
+from train.subsets import remark_missing, subset_numbers
+from train.trained_run import check_same_run, open_run
 from tsn_core.errors import CheckpointError
-from tsn_core.manifest import MANIFEST_NAME, Manifest, read_manifest
-from tsn_core.shard_set import ShardSet
-from tsn_core.tsn import TSN
 
 
 def evaluate_run(
@@ -61,31 +56,23 @@ def evaluate_run(
         InputError: There are no such videos, or a number is out of range.
         ShardError: The shards are damaged.
     """
-    folder = RunFolder(run)
-    config = folder.read_config()
-    if checkpoint == "auto":
-        checkpoint = "best" if config["val_subset"] == "val" else "last"
-    path = folder.checkpoint(checkpoint)
-    model, class_names, progress = load_checkpoint(path)
-    root = Path(config["shards"]) if shards is None else shards
-    shard_set = ShardSet(root / config["modality_folder"])
-    check_fits(model, class_names, shard_set, path)
-    check_same_run(model, config.get("model"), path)
-    manifest = read_manifest(root / MANIFEST_NAME)
-    check_labels(manifest, shard_set)
+    trained = open_run(run, shards=shards, checkpoint=checkpoint)
+    config, shard_set, path = trained.config, trained.shards, trained.path
+    check_fits(trained.model, trained.class_names, shard_set, path)
+    check_same_run(trained)
     split = config["split"] if split is None else split
-    val_fraction = config.get("val_fraction", 0.0)
-    videos, missing = subset_numbers(shard_set, manifest, split, subset, val_fraction)
+    videos, missing = subset_numbers(
+        shard_set, trained.manifest, split, subset, config.get("val_fraction", 0.0)
+    )
     remark_missing(console, subset, missing, len(videos) + len(missing))
     names = [shard_set.names[video] for video in videos]
-    trained_on = trained_hashes(config, progress, manifest)
-    seen = trained_videos(names, shard_set.dataset, trained_on)
+    seen = trained_videos(names, shard_set.dataset, trained.trained_on)
     if not allow_trained:
         check_not_trained_on(
             path,
             names,
             shard_set.dataset,
-            trained_on,
+            trained.trained_on,
             subset=subset,
             split=split,
             trained_split=config["split"],
@@ -93,7 +80,7 @@ def evaluate_run(
     _remark(console, _seen_text(subset, len(seen), len(names)))
     _remark(console, _few_text(num_snippets, shard_set.num_snippets[videos]))
     scores = evaluate(
-        model,
+        trained.model,
         shard_set,
         videos,
         num_snippets=num_snippets,
@@ -105,7 +92,7 @@ def evaluate_run(
     )
     _check_finite(scores, path)
     more = {
-        "checkpoint": checkpoint,
+        "checkpoint": trained.checkpoint,
         "split": split,
         "subset": subset,
         "num_snippets": num_snippets,
@@ -114,40 +101,6 @@ def evaluate_run(
         "trained_on": len(seen),
     }
     return write_results(scores, run, more, subset)
-
-
-def check_same_run(model: TSN, expected: Any, path: Path) -> None:
-    """Check that a checkpoint is of the architecture that its run's settings say.
-
-    Raises:
-        CheckpointError: It is that of another run.
-    """
-    found = model.settings.to_dict()
-    for name, value in (expected if isinstance(expected, dict) else {}).items():
-        if name in found and found[name] != value:
-            raise CheckpointError(
-                f"{path}: has {name}={found[name]}, config.json beside it says {value}; "
-                "put the checkpoint of that run there, or train again"
-            )
-
-
-def trained_hashes(
-    config: Mapping[str, Any], progress: Mapping[str, Any], manifest: Manifest
-) -> np.ndarray:
-    """Return what ``hashes`` gave for the videos that a network was trained on.
-
-    Args:
-        config: Of its run.
-        progress: Of its checkpoint; older versions did not note the videos.
-        manifest: Of the dataset to test on; tells these videos where the checkpoint does not.
-    """
-    trained_on = progress.get("trained_on")
-    if isinstance(trained_on, torch.Tensor):
-        return trained_on.numpy()
-    if config["split"] not in manifest.split_numbers:
-        return np.empty(0, np.int64)
-    training = subset_names(manifest, config["split"], "train", config.get("val_fraction", 0.0))
-    return hashes(manifest.dataset, training)
 
 
 def _remark(console: Console, text: str) -> None:

@@ -161,7 +161,7 @@ def _begin(
     last = run.checkpoint("last")
     if not last.is_file():
         model = TSN(model_settings, settings.weights)
-        _check_input(model, settings.data.input_size)
+        check_input(model, settings.data.input_size)
         return model, dict(_START)
     model, class_names, progress = load_checkpoint(last)
     if model.settings != model_settings or class_names != list(shards.class_names):
@@ -284,7 +284,7 @@ def _labels_of(classes: tuple[str, ...], class_names: tuple[str, ...]) -> list[i
     return [class_names.index(name) for name in classes]
 
 
-def _check_input(model: TSN, size: int) -> None:
+def check_input(model: TSN, size: int) -> None:
     """Check that the backbone takes crops of that size, before any video is read.
 
     Raises:

@@ -110,9 +110,7 @@ class TSN(nn.Module):
         )
         self.classifier: nn.Linear | None = None
         if self.consensus.uses_scores:
-            self.classifier = nn.Linear(num_features, settings.num_classes)
-            nn.init.normal_(self.classifier.weight, std=0.001)
-            nn.init.zeros_(self.classifier.bias)
+            self.classifier = new_classifier(num_features, settings.num_classes)
         mean = torch.tensor(kind.mean * settings.snippet_length)
         std = torch.tensor(kind.std * settings.snippet_length)
         self.mean: torch.Tensor
@@ -145,12 +143,33 @@ class TSN(nn.Module):
 
         Where the consensus scores the video as a whole, every snippet gets the video's scores.
         """
-        features = self.dropout(features)
-        if self.classifier is None:
-            video = self.consensus(features, features)
-            return video, video[:, None].expand(-1, features.shape[1], -1)
-        scores = self.classifier(features)  # (N, K, C)
-        return self.consensus(scores, features), scores
+        return score_snippets(self.dropout(features), self.classifier, self.consensus)
+
+
+def new_classifier(num_features: int, num_classes: int) -> nn.Linear:
+    """Return a classifier as TSN begins with: weights ~ N(0, 0.001), no bias."""
+    classifier = nn.Linear(num_features, num_classes)
+    nn.init.normal_(classifier.weight, std=0.001)
+    nn.init.zeros_(classifier.bias)
+    return classifier
+
+
+def score_snippets(
+    features: torch.Tensor, classifier: nn.Module | None, consensus: nn.Module
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the scores of videos (N, C) and of their snippets (N, K, C), before softmax.
+
+    Args:
+        features: Pooled features of the snippets, (N, K, F).
+        classifier: Of single snippets; None where the consensus scores the video as a whole, and
+            every snippet gets the video's scores.
+        consensus: See ``tsn_core.consensus``.
+    """
+    if classifier is None:
+        video = consensus(features, features)
+        return video, video[:, None].expand(-1, features.shape[1], -1)
+    scores = classifier(features)  # (N, K, C)
+    return consensus(scores, features), scores
 
 
 class FrozenBatchNorm2d(nn.BatchNorm2d):

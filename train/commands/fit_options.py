@@ -16,7 +16,7 @@ from tsn_core.modality import FLOW_ALGORITHMS, MODALITIES, get_modality
 if TYPE_CHECKING:
     from train.settings import RunSettings
 
-_CONSENSUS = ("avg", "max", "topk", "weighted", "attention", "gru")
+CONSENSUS = ("avg", "max", "topk", "weighted", "attention", "gru")
 _OPTIMIZERS = {  # optimizer: (learning rate, factor of the head, tenths of the epochs to warm up)
     "sgd": (0.001, 1.0, 0),
     "adamw": (0.0002, 10.0, 1),
@@ -47,7 +47,7 @@ _OPTIONS = (
         default="imagenet",
         help="none, imagenet, or the path of a state dict or of a checkpoint of fit.",
     ),
-    click.option("--consensus", type=click.Choice(_CONSENSUS), default="avg"),
+    click.option("--consensus", type=click.Choice(CONSENSUS), default="avg"),
     click.option("--top", type=int, default=2, help="Snippets that the topk consensus averages."),
     click.option("--num-segments", type=int, default=3, help="Snippets per video in training."),
     click.option("--dropout", type=float, default=0.8, help="After the global pooling."),

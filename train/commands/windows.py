@@ -71,63 +71,46 @@ def windows(
     from train.actions import ActionRule
     from train.annotations import read_annotations
     from train.devices import choose_device
-    from train.evaluate import check_modality
-    from train.labels import check_labels
+    from train.evaluate import check_snippets_fit
     from train.leakage import check_not_trained_on, trained_videos
     from train.long_videos import check_rate, score_videos
-    from train.run_folder import RunFolder, load_checkpoint
     from train.subsets import remark_missing
-    from train.testing import check_same_run, trained_hashes
+    from train.trained_run import check_same_run, open_run
     from train.untrimmed import UntrimmedResults, choose_videos
-    from tsn_core.manifest import MANIFEST_NAME, read_manifest
-    from tsn_core.shard_set import ShardSet
 
     if workers is not None and workers < 0:
         raise InputError(f"--workers must be 0 or more, got {workers}")
     lengths = _lengths(scales)
-    folder = RunFolder(run)
-    config = folder.read_config()
-    if checkpoint == "auto":
-        checkpoint = "best" if config["val_subset"] == "val" else "last"
-    path = folder.checkpoint(checkpoint)
-    model, class_names, progress = load_checkpoint(path)
+    trained = open_run(run, shards=shards, checkpoint=checkpoint)
+    config, shard_set, class_names = trained.config, trained.shards, trained.class_names
     if background is not None and background not in class_names:
         raise InputError(
             f"--background must be a class of the network ({', '.join(class_names)}), "
             f"got {background!r}"
         )
-    rule = ActionRule(
-        threshold,
-        smooth,
-        merge,
-        least,
-        None if background is None else class_names.index(background),
-    )
-    shard_set = ShardSet(shards / config["modality_folder"])
-    check_modality(model, shard_set, path)
-    check_same_run(model, config.get("model"), path)
+    number = None if background is None else class_names.index(background)
+    rule = ActionRule(threshold, smooth, merge, least, number)
+    check_snippets_fit(trained.model, shard_set, trained.path)
+    check_same_run(trained)
     check_rate(shard_set)
     annotated = None if annotations is None else read_annotations(annotations, class_names)
     console = stderr_console()
-    manifest = read_manifest(shards / MANIFEST_NAME)
-    check_labels(manifest, shard_set)
     split = config["split"] if split is None else split
     videos, missing, untimed = choose_videos(
-        shard_set, manifest, split, subset, config.get("val_fraction", 0.0)
+        shard_set, trained.manifest, split, subset, config.get("val_fraction", 0.0)
     )
     names = [shard_set.names[video] for video in videos]
-    trained_on = trained_hashes(config, progress, manifest)
     if subset != "all" and not allow_trained:
         check_not_trained_on(
-            path,
+            trained.path,
             names,
             shard_set.dataset,
-            trained_on,
+            trained.trained_on,
             subset=subset,
             split=split,
             trained_split=config["split"],
         )
-    seen = trained_videos(names, shard_set.dataset, trained_on)
+    seen = trained_videos(names, shard_set.dataset, trained.trained_on)
     results = UntrimmedResults(
         run / "windows" if out is None else out,
         shard_set,
@@ -141,7 +124,7 @@ def windows(
     for remark in results.remarks(untimed, seen):
         console.print(remark, highlight=False, markup=False, soft_wrap=True)
     for video in score_videos(
-        model,
+        trained.model,
         shard_set,
         videos,
         scales=lengths,
@@ -154,7 +137,7 @@ def windows(
     ):
         results.add(video)
     settings = {
-        "checkpoint": checkpoint,
+        "checkpoint": trained.checkpoint,
         "split": split,
         "scales_seconds": lengths,
         "stride": stride,
