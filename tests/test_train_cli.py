@@ -40,7 +40,7 @@ def test_version():
 
 def test_help_lists_the_commands():
     text = run_program("--help").stdout
-    commands = ["evaluate", "features", "fit", "fuse", "head", "windows"]
+    commands = ["ablate", "crossval", "evaluate", "features", "fit", "fuse", "head", "windows"]
     assert re.findall(r"^  (\w+)  ", text, re.MULTILINE) == commands
 
 
@@ -53,6 +53,16 @@ def test_help_lists_the_commands():
         ),
         ("evaluate", "tsn-train evaluate runs/flow --num-snippets 25 --crops 10"),
         ("fuse", "tsn-train fuse runs/rgb runs/flow --weights 1 1.5 --out runs/fused"),
+        (
+            "crossval",
+            "tsn-train crossval --shards shards/hmdb51 --modality rgb --modality flow "
+            "--preset hmdb51 --out runs/hmdb51",
+        ),
+        (
+            "ablate",
+            "tsn-train ablate --shards shards/hmdb51 --modality flow --preset hmdb51 "
+            "--out runs/ablation",
+        ),
         (
             "features",
             "tsn-train features --backbone resnet50 --weights imagenet --modality rgb "

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from train.commands.ablate import ablate
+from train.commands.crossval import crossval
 from train.commands.evaluate import evaluate
 from train.commands.features import features
 from train.commands.fit import fit
@@ -20,5 +22,5 @@ def main() -> None:
     """Temporal Segment Networks trained on shards, tested and fused."""
 
 
-for command in (fit, evaluate, fuse, features, head, windows):
+for command in (fit, evaluate, fuse, crossval, ablate, features, head, windows):
     main.add_command(command)

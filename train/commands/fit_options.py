@@ -22,11 +22,16 @@ _OPTIMIZERS = {  # optimizer: (learning rate, factor of the head, tenths of the 
     "adamw": (0.0002, 10.0, 1),
 }
 
-_OPTIONS = (
-    click.option("--shards", type=PATH, required=True, help="Folder of a dataset's shards."),
+_ONE_RUN = (
     click.option("--modality", type=click.Choice(MODALITIES), required=True),
-    click.option("--flow", type=click.Choice(FLOW_ALGORITHMS), help="[default: the one there is]"),
     click.option("--split", type=int, default=1),
+)
+_SPLITS = click.option("--splits", metavar="1,2,…", help="[default: all that the dataset has]")
+_SHARDS = (
+    click.option("--shards", type=PATH, required=True, help="Folder of a dataset's shards."),
+    click.option("--flow", type=click.Choice(FLOW_ALGORITHMS), help="[default: the one there is]"),
+)
+_OPTIONS = (
     click.option(
         "--val-fraction",
         type=float,
@@ -145,13 +150,41 @@ _OPTIONS = (
 
 def fit_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command all options of a training run."""
-    for option in reversed(_OPTIONS):
+    return _with_options(command, (_SHARDS[0], _ONE_RUN[0], _SHARDS[1], _ONE_RUN[1], *_OPTIONS))
+
+
+def splits_options(several_modalities: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return what gives a command the options of runs that differ in their split.
+
+    Args:
+        several_modalities: Whether ``--modality`` may be repeated.
+    """
+    modality = _ONE_RUN[0]
+    if several_modalities:
+        modality = click.option(
+            "--modality",
+            "modalities",
+            type=click.Choice(MODALITIES),
+            required=True,
+            multiple=True,
+            help="May be repeated; several are fused.",
+        )
+    options = (_SHARDS[0], modality, _SHARDS[1], _SPLITS, *_OPTIONS)
+    return lambda command: _with_options(command, options)
+
+
+def _with_options(command: Callable[..., Any], options: tuple[Any, ...]) -> Callable[..., Any]:
+    for option in reversed(options):
         command = option(command)
     return command
 
 
-def run_settings(context: click.Context) -> RunSettings:
+def run_settings(context: click.Context, **instead: Any) -> RunSettings:
     """Return what the options of a command come to, presets included.
+
+    Args:
+        context: Of the command.
+        instead: Values of options that the command does not have, or that are not to count.
 
     Raises:
         InputError: An option is out of range, or does not go with the others.
@@ -165,7 +198,7 @@ def run_settings(context: click.Context) -> RunSettings:
         parse_numbers,
     )
 
-    options, typed = _with_preset(context)
+    options, typed = _with_preset({**context.params, **instead}, context)
     if options["flow"] and not get_modality(options["modality"]).has_algorithm:
         raise InputError(f"--flow {options['flow']}: {options['modality']} has no flow algorithm")
     if "lr_steps" in typed and options["schedule"] == "cosine":
@@ -236,9 +269,10 @@ def loading_workers(workers: int | None) -> int:
     return default_workers() if workers is None else workers
 
 
-def _with_preset(context: click.Context) -> tuple[dict[str, Any], set[str]]:
+def _with_preset(
+    options: dict[str, Any], context: click.Context
+) -> tuple[dict[str, Any], set[str]]:
     """Return the options, those of the preset for what was not typed, and what was typed."""
-    options = dict(context.params)
     typed = {
         name
         for name in options
