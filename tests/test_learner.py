@@ -228,3 +228,27 @@ def test_compile_trains_the_compiled_network(network, monkeypatch):
     assert step(learner, [batch()]) == expected
     assert calls == [1]
     assert torch.equal(weights(learner.model), weights(network))
+
+
+@pytest.mark.parametrize("is_compiler", [True, False])
+def test_a_network_that_cannot_be_compiled(network, monkeypatch, is_compiler):
+    from torch._inductor.exc import InductorError
+
+    reason = RuntimeError("no C++ compiler found\n\nmore")
+
+    def compiled(snippets):
+        raise InductorError(reason, None) if is_compiler else reason
+
+    monkeypatch.setattr(torch, "compile", lambda module: compiled)
+    learner = learner_of(network, compile=True)
+    if not is_compiler:  # a bug keeps its traceback
+        with pytest.raises(RuntimeError) as bug:
+            step(learner, [batch()])
+        assert bug.value is reason
+        return
+    with pytest.raises(InputError) as caught:
+        step(learner, [batch()])
+    assert str(caught.value) == (
+        "--compile: torch could not compile the network: RuntimeError: no C++ compiler found; "
+        "leave --compile out"
+    )

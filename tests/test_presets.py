@@ -36,7 +36,10 @@ def test_presets_of_the_paper(preset, modality, rate, steps, epochs, clip, dropo
     assert (optimizer.momentum, optimizer.weight_decay) == (0.9, 0.0005)
     assert (optimizer.gradient_clip, optimizer.warmup_epochs) == (clip, 0)
     assert (settings.loop.epochs, settings.data.batch_size) == (epochs, 128)
-    assert (settings.network.dropout, settings.network.num_segments) == (dropout, 3)
+    segments = 7 if modality == "rgbdiff" else 3
+    assert (settings.network.dropout, settings.network.num_segments) == (dropout, segments)
+    scales = (1.0, 0.875, 0.75, 0.66)[: None if modality == "rgb" else 3]
+    assert (settings.data.crop_scales, settings.data.crop_positions) == (scales, 13)
 
 
 def test_the_small_preset_does_not_start_at_full_rate():

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,7 +118,7 @@ class Learner:
         total = torch.zeros(3, dtype=torch.float64, device=self.device)
         for number, (snippets, labels, _, counts) in enumerate(parts, start=1):
             with self._wait_with_gradients(number < num_parts):
-                with self._autocast():
+                with self._autocast(), _compiling():
                     scores = self._network(self._put(snippets))[0]  # (N, C)
                 labels, counts = self._put(labels), self._put(counts)
                 losses = functional.cross_entropy(
@@ -203,6 +203,24 @@ def precision_type(precision: str, device: torch.device) -> torch.dtype:
     if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
         raise InputError("--precision bf16: this GPU does not compute in it; choose fp16 or fp32")
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
+@contextmanager
+def _compiling() -> Iterator[None]:
+    """Turn what ``torch.compile`` cannot do into one line.
+
+    Raises:
+        InputError: The network could not be compiled, for lack of a C++ compiler for example.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            raise
+        reason = str(error).strip().split("\n")[0]
+        raise InputError(
+            f"--compile: torch could not compile the network: {reason}; leave --compile out"
+        ) from None
 
 
 def _sums(

@@ -5,7 +5,8 @@ Every value stands for the option of that name and gives way to one that is type
 Sources:
     hmdb51, ucf101, rgb and flow: the TSN authors' Caffe models (github.com/yjxiong/
         temporal-segment-networks, solver files), their iterations counted as epochs: 128 videos
-        a step, of 3,570 (HMDB51) and 9,537 (UCF101) training videos of split 1.
+        a step, of 3,570 (HMDB51) and 9,537 (UCF101) training videos of split 1. Crops in 13
+        places (``more_fix_crop``), for flow without the smallest scale.
     hmdb51, ucf101, rgbdiff: the README of the authors' PyTorch code (github.com/yjxiong/
         tsn-pytorch), for UCF101; HMDB51 takes the same.
     warpedflow: as flow, as in the paper.
@@ -28,9 +29,23 @@ _TSN: dict[str, Any] = {
     "num_segments": 3,
     "dropout": 0.8,
     "crop_scales": "1,0.875,0.75,0.66",
+    "crop_positions": "13",
 }
-_TSN_FLOW: dict[str, Any] = {**_TSN, "lr": 0.005, "dropout": 0.7, "clip_gradient": 20.0}
-_TSN_RGBDIFF: dict[str, Any] = {**_TSN, "clip_gradient": 40.0, "epochs": 180, "lr_steps": "80,160"}
+_TSN_FLOW: dict[str, Any] = {
+    **_TSN,
+    "lr": 0.005,
+    "dropout": 0.7,
+    "crop_scales": "1,0.875,0.75",
+    "clip_gradient": 20.0,
+}
+_TSN_RGBDIFF: dict[str, Any] = {
+    **_TSN,
+    "num_segments": 7,
+    "crop_scales": "1,0.875,0.75",
+    "clip_gradient": 40.0,
+    "epochs": 180,
+    "lr_steps": "80,160",
+}
 
 _HMDB51_FLOW = {**_TSN_FLOW, "epochs": 251, "lr_steps": "143,215"}
 _UCF101_FLOW = {**_TSN_FLOW, "epochs": 242, "lr_steps": "134,215"}
