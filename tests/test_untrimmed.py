@@ -410,9 +410,7 @@ def test_a_video_without_a_frame_rate_is_left_out(run, tmp_path):
         patch.setattr(ShardSet, "__init__", without_rate)
         result = run_program("windows", run, "--shards", tmp_path / "mixed", *QUICK)
     assert len(shards) == 3 and result.exit_code == 0
-    assert result.stderr == (
-        "1 videos state no frame rate, so their times are unknown; they are left out: short.avi\n"
-    )
+    assert result.stderr == ("1 of 3 test videos have no frame rate and are left out: short.avi\n")
     metrics = json.loads((run / "windows" / "metrics.json").read_text())
     assert (metrics["num_videos"], metrics["missing"]) == (2, ["short.avi"])
 

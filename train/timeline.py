@@ -130,7 +130,11 @@ def plot_timeline(
         for one in actions:
             length = one.end_seconds - one.start_seconds
             bars.barh(
-                row, length, left=one.start_seconds, height=0.8, color=colors.get(one.label, "gray")
+                row,
+                length,
+                left=one.start_seconds,
+                height=0.8,
+                color=colors.get(one.label, "silver"),
             )
             name = _plain(class_names[one.label])
             letters = int(length / seconds_per_letter)

@@ -91,19 +91,13 @@ class UntrimmedResults:
         self._videos: list[LongVideo] = []
         self._found: dict[str, list[Action]] = {}
 
-    def remarks(self, untimed: Sequence[str], trained: Sequence[str]) -> Iterator[str]:
+    def remarks(self, trained: Sequence[str]) -> Iterator[str]:
         """Yield what the user should know before anything is scored.
 
         Args:
-            untimed: Videos that are left out because their times are unknown.
             trained: Videos of the test that the network was trained on.
         """
         total = len(self._names)
-        if untimed:
-            yield (
-                f"{len(untimed)} videos state no frame rate, so their times are unknown; they are "
-                f"left out: {_few(untimed)}"
-            )
         if trained:
             yield (
                 f"{len(trained)} of {total} {self._subset} videos were trained on: the numbers say "

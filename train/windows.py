@@ -4,7 +4,7 @@ Windows of several lengths slide over the snippets of a video. A window has, for
 largest score of the snippets inside it; of the windows of one length the best few are averaged, so
 that what lies between the actions counts little; the lengths are averaged at last.
 
-Source: Wang et al., TSN (TPAMI 2018), section 4.2, and the authors' code for the ActivityNet
+Source: Wang et al., TSN (TPAMI 2018), on untrimmed video, and the authors' code for the ActivityNet
 challenge of 2016 (``sliding_window_aggregation_func``). That code counts in snippets of one second
 and rounds the stride up to whole ones; here windows are placed in seconds, for any rate.
 """

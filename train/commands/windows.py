@@ -120,8 +120,10 @@ def windows(
         rule,
         subset,
     )
-    remark_missing(console, subset, missing, len(videos) + len(missing) + len(untimed))
-    for remark in results.remarks(untimed, seen):
+    total = len(videos) + len(missing) + len(untimed)
+    remark_missing(console, subset, missing, total)
+    remark_missing(console, subset, untimed, total, "frame rate")
+    for remark in results.remarks(seen):
         console.print(remark, highlight=False, markup=False, soft_wrap=True)
     for video in score_videos(
         trained.model,
