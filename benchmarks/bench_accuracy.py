@@ -9,39 +9,24 @@ from __future__ import annotations
 
 import argparse
 import csv
-import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.report import clips_folder, write_result
+from benchmarks.aerobics import FIT, TEST, extract, run, weights_file, without_paths
+from benchmarks.report import write_result
 from train.metrics import summarize, table
 from train.scores import read_scores
 
 _FOLDS = (1, 2, 3)
 _MODALITIES = ("rgb", "flow", "rgbdiff")
-_EXTRACT = "--size 170x128 --quality 95"
-_FIT = "--preset small --backbone mobilenet_v2 --input-size 112 --channels-last --workers 2"
-_EVALUATE = "--num-snippets 25 --crops 1"
-
-
-def run(module: str, arguments: str) -> str:
-    """Run one of the programs and return the command as a user would type it."""
-    done = subprocess.run([sys.executable, "-m", module, *arguments.split()], check=False)
-    if done.returncode:
-        raise SystemExit(f"tsn-{module} {arguments}: exit status {done.returncode}")
-    return f"tsn-{module} {arguments}"
 
 
 def fold(out: Path, flow: str, seed: int, split: int) -> list[str]:
     """Train, test and fuse on one split; return the commands."""
-    weights = os.environ.get("TSN_WEIGHTS")
-    if not weights:
-        raise SystemExit("set TSN_WEIGHTS to ImageNet weights of mobilenet_v2")
+    weights = weights_file()
     commands = []
     runs = []
     for name in _MODALITIES:
@@ -52,10 +37,10 @@ def fold(out: Path, flow: str, seed: int, split: int) -> list[str]:
                 "train",
                 f"fit --shards {out / 'shards/aerobics'} --modality {name} "
                 f"{f'--flow {flow} ' if name == 'flow' else ''}--split {split} "
-                f"--weights {weights} {_FIT} --seed {seed} --out {folder}",
+                f"--weights {weights} {FIT} --seed {seed} --out {folder}",
             )
         )
-        commands.append(run("train", f"evaluate {folder} {_EVALUATE}"))
+        commands.append(run("train", f"evaluate {folder} {TEST}"))
     fused = out / f"{flow}-seed{seed}" / f"fused-split{split}"
     commands.append(run("train", f"fuse {' '.join(runs)} --out {fused}"))
     commands.append(run("train", f"fuse {runs[0]} {runs[1]} --out {fused}-rgb-flow"))
@@ -97,15 +82,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=Path("demo/accuracy"))
     options = parser.parse_args()
-    data = clips_folder() / "aerobics"
     began = time.perf_counter()
-    commands = [
-        run(
-            "preprocess",
-            f"extract --dataset folder --data {data} --out {options.out / 'shards'} "
-            f"--modality rgb --modality flow --modality rgbdiff --flow {options.flow} {_EXTRACT}",
-        )
-    ]
+    commands = [extract(options.out, _MODALITIES, options.flow)]
     results = {}
     for seed in options.seeds:
         for split in _FOLDS:
@@ -115,13 +93,7 @@ def main() -> None:
         results[f"seed {seed}"] = pooled(options.out, options.flow, seed)
         print(f"seed {seed}, {len(_FOLDS)} folds together:")
         print(table(results[f"seed {seed}"]))
-    names = {
-        str(clips_folder()): "$TSN_CLIPS",
-        os.environ["TSN_WEIGHTS"]: "$TSN_WEIGHTS",
-        str(options.out): "OUT",
-    }
-    for path, name in names.items():
-        commands = [command.replace(path, name) for command in commands]
+    commands = without_paths(commands, options.out)
     minutes = (time.perf_counter() - began) / 60
     result = {"flow": options.flow, "minutes": minutes, "pooled": results, "commands": commands}
     result["waiting_share"] = waiting_share(options.out)

@@ -1,8 +1,10 @@
 """Training on several splits, comparing variants, and going on after an interruption."""
 
+import gc
 import json
 import os
 import shutil
+from multiprocessing import active_children
 from pathlib import Path
 from statistics import stdev
 
@@ -254,6 +256,23 @@ def test_an_interrupted_one_goes_on(shards, done, tmp_path, monkeypatch):
     for split in (1, 2):
         first, second = (read_scores(out / f"split{split}") for out in (done[0], tmp_path))
         assert np.array_equal(first.scores, second.scores)
+
+
+def test_loading_processes_end_with_their_run(shards, tmp_path, monkeypatch):
+    left = []
+    evaluate_run = crossval.evaluate_run
+    monkeypatch.setattr(
+        crossval,
+        "evaluate_run",
+        lambda *folder, **how: (left.append(active_children()), evaluate_run(*folder, **how)),
+    )
+    gc.disable()
+    try:
+        command = arguments("crossval", shards, tmp_path, "--splits", 1, "--workers", 1)
+        assert run_program(*command).exit_code == 0
+    finally:
+        gc.enable()
+    assert left == [[]]
 
 
 def test_several_modalities_are_fused(shards, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -155,6 +156,7 @@ def cross_validate(
             console=machine.console,
         )
         seconds += sum(float(row["duration_seconds"]) for row in rows)
+        gc.collect()  # ends its loading processes; those forked meanwhile would try to, in vain
         if not is_tested(folder, test):
             evaluate_run(
                 folder,
