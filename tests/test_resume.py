@@ -269,3 +269,12 @@ def test_no_flip_class_must_be_a_class(shards, tmp_path):
     assert failure(*fit_arguments(shards, tmp_path / "run", "--no-flip-class", "hop")) == (
         "error: --no-flip-class hop: no such class; there are walk, run\n"
     )
+
+
+def test_a_single_pixel_is_too_little_for_batch_norm(tmp_path):
+    shards = write_dataset(tmp_path / "tiny", train=4, val=2)
+    options = ("--num-segments", 1, "--batch-size", 3)  # the last step has one video
+    assert failure(*fit_arguments(shards, tmp_path / "run", *options)) == (
+        "error: BatchNorm cannot train on a single image of one pixel: a part of a step has only "
+        "one snippet left; choose another --batch-size or a larger --input-size\n"
+    )

@@ -118,7 +118,7 @@ class Learner:
         total = torch.zeros(3, dtype=torch.float64, device=self.device)
         for number, (snippets, labels, _, counts) in enumerate(parts, start=1):
             with self._wait_with_gradients(number < num_parts):
-                with self._autocast(), _compiling():
+                with self._autocast(), _explaining():
                     scores = self._network(self._put(snippets))[0]  # (N, C)
                 labels, counts = self._put(labels), self._put(counts)
                 losses = functional.cross_entropy(
@@ -206,21 +206,27 @@ def precision_type(precision: str, device: torch.device) -> torch.dtype:
 
 
 @contextmanager
-def _compiling() -> Iterator[None]:
-    """Turn what ``torch.compile`` cannot do into one line.
+def _explaining() -> Iterator[None]:
+    """Turn what a step cannot do with the user's settings into one line.
 
     Raises:
-        InputError: The network could not be compiled, for lack of a C++ compiler for example.
+        InputError: The network could not be compiled, for lack of a C++ compiler for example, or
+            BatchNorm has a single number to take the statistics of.
     """
     try:
         yield
-    except RuntimeError as error:
-        if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-            raise
+    except (RuntimeError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
-        raise InputError(
-            f"--compile: torch could not compile the network: {reason}; leave --compile out"
-        ) from None
+        if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            raise InputError(
+                f"--compile: torch could not compile the network: {reason}; leave --compile out"
+            ) from None
+        if "more than 1 value per channel" in reason:
+            raise InputError(
+                "BatchNorm cannot train on a single image of one pixel: a part of a step has only "
+                "one snippet left; choose another --batch-size or a larger --input-size"
+            ) from None
+        raise
 
 
 def _sums(
