@@ -9,21 +9,19 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
-from torch.utils.data import DataLoader
 
-from train.augmentation import CentreCrop, TrainingAugmentation
-from train.batches import BatchPlan
 from train.distributed import Ranks
 from train.fit import Report, fit, is_over
 from train.labels import check_labels
 from train.leakage import hashes, trained_videos
 from train.learner import Learner, precision_type
+from train.loaders import make_loaders
 from train.plots import plot_curves
 from train.progress import EpochProgress
 from train.run_folder import RunFolder, load_checkpoint, videos_behind
 from train.settings import RunSettings
 from train.subsets import remark_missing, subset_numbers, watched_subset
-from train.videos import SnippetDataset, make_loader, open_modality
+from train.videos import open_modality
 from tsn_core.errors import CheckpointError, InputError
 from tsn_core.shard_set import ShardSet
 from tsn_core.tsn import TSN, ModelSettings
@@ -114,7 +112,7 @@ def train_run(
         learner.load(progress)
         step = f" and step {progress['step']} of the next" if progress["step"] else ""
         _print(console, f"going on after epoch {len(rows)} of {loop.epochs}{step}")
-    train_loader, val_loader = _loaders(
+    train_loader, val_loader = make_loaders(
         settings, shards, videos["train"], videos[val_subset], num_workers, worker_start, ranks
     )
     names = [shards.names[number] for number in videos["train"]]
@@ -170,47 +168,6 @@ def _begin(
             "say; choose another --out or delete the folder"
         )
     return model, {**_START, **progress}
-
-
-def _loaders(
-    settings: RunSettings,
-    shards: ShardSet,
-    training: list[int],
-    validation: list[int],
-    num_workers: int,
-    worker_start: str | None,
-    ranks: Ranks,
-) -> tuple[DataLoader, DataLoader]:
-    """Return the loaders of the training and the validation videos of this rank."""
-    data, seed = settings.data, settings.loop.seed
-    augmentation = TrainingAugmentation(
-        data.input_size,
-        data.flip,
-        shards.modality.kind.mirrored_channels,
-        data.crop_scales,
-        data.crop_positions,
-        _labels_of(data.unflipped_classes, shards.class_names),
-    )
-    shared: dict[str, Any] = {"num_segments": settings.network.num_segments, "seed": seed}
-    dealt: dict[str, Any] = {"seed": seed, "rank": ranks.rank, "num_ranks": ranks.size}
-    train_loader, _ = make_loader(
-        SnippetDataset(shards, training, augmentation=augmentation, training=True, **shared),
-        BatchPlan(
-            len(training), data.batch_size, shuffle=True, accumulate=data.accumulate, **dealt
-        ),
-        num_workers=num_workers,
-        worker_start=worker_start,
-    )
-    centre = CentreCrop(data.input_size)
-    val_loader, _ = make_loader(
-        SnippetDataset(shards, validation, augmentation=centre, training=False, **shared),
-        BatchPlan(
-            len(validation), data.batch_size, shuffle=False, accumulate=data.accumulate, **dealt
-        ),
-        num_workers=num_workers,
-        worker_start=worker_start,
-    )
-    return train_loader, val_loader
 
 
 def _check_watched(settings: RunSettings, val_subset: str, console: Console) -> None:
@@ -269,19 +226,6 @@ def _check_classes(shards: ShardSet, training: list[int], console: Console) -> N
             f"{len(empty)} of {len(names)} classes have no training video: {listed}; "
             "they will never be predicted",
         )
-
-
-def _labels_of(classes: tuple[str, ...], class_names: tuple[str, ...]) -> list[int]:
-    """Return the ids of the classes of these names.
-
-    Raises:
-        InputError: There is none of some name.
-    """
-    for name in classes:
-        if name not in class_names:
-            few = f"{', '.join(class_names[:8])}{', …' if len(class_names) > 8 else ''}"
-            raise InputError(f"--no-flip-class {name}: no such class; there are {few}")
-    return [class_names.index(name) for name in classes]
 
 
 def check_input(model: TSN, size: int) -> None:
