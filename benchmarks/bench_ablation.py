@@ -15,8 +15,8 @@ from pathlib import Path
 from benchmarks.aerobics import FIT, TEST, extract, run, weights_file, without_paths
 from benchmarks.report import RESULTS, write_result
 
-# The GRU sees a sequence of features that fine-tuning moves under it: at the others' rates, and with
-# their dropout, it does not leave chance.
+# The GRU sees a sequence of features that fine-tuning moves under it: at the others' rates, and
+# with their dropout, it does not leave chance.
 _OTHERS = "--consensus-list avg,max,topk,weighted,attention --segments-list 1,3,5,7"
 _GRU = (
     "--consensus-list gru --segments-list 3 --consensus gru --lr 0.00005 --head-lr-factor 20 "
