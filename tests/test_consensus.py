@@ -1,5 +1,6 @@
 """Every consensus against a naive reference, its gradients, and other numbers of snippets."""
 
+import math
 from fractions import Fraction
 
 import numpy as np
@@ -169,6 +170,34 @@ def test_gru_equals_the_naive_reference():
             if number < len(layers) - 1:
                 hidden = np.maximum(hidden, 0)
         np.testing.assert_allclose(video[n], hidden, rtol=1e-9)
+
+
+@pytest.mark.parametrize("snippets", [4, 6, 7, 8, 25])
+def test_gru_sees_sequences_of_the_length_it_was_trained_on(snippets):
+    """Each takes one snippet of every third of the video; all snippets are seen."""
+    consensus = make("gru", num_segments=3)
+    scores, features = inputs(snippets)
+    number = math.ceil(snippets / 3)
+    sequences = []
+    for g in range(number):
+        middle = Fraction(2 * g + 1, 2 * number)
+        places = [math.floor((k + middle) * snippets / 3) for k in range(3)]
+        for k, place in enumerate(places):
+            assert k * snippets / 3 - 1 < place < (k + 1) * snippets / 3
+        sequences.append(places)
+    assert {place for places in sequences for place in places} == set(range(snippets))
+    expected = torch.stack(
+        [consensus(scores[:, places], features[:, places]) for places in sequences]
+    ).mean(dim=0)
+    torch.testing.assert_close(consensus(scores, features), expected)
+
+
+@pytest.mark.parametrize("snippets", [1, 2, 3])
+def test_gru_takes_fewer_snippets_as_they_are(snippets):
+    consensus = make("gru", num_segments=3)
+    scores, features = inputs(snippets)
+    _, state = consensus.gru(features)
+    torch.testing.assert_close(consensus(scores, features), consensus.dense(state[0]))
 
 
 def test_gru_has_dropout_between_its_dense_layers_and_not_before_the_scores():

@@ -54,7 +54,7 @@ def make_consensus(
     if name == "attention":
         return Attention(num_features)
     if name == "gru":
-        return Recurrent(num_features, num_classes, dropout)
+        return Recurrent(num_segments, num_features, num_classes, dropout)
     raise InputError(f"unknown consensus {name!r}; choose from {', '.join(CONSENSUS)}")
 
 
@@ -143,13 +143,18 @@ class Attention(Consensus):
 class Recurrent(Consensus):
     """GRU(64) over the pooled features in time, then dense 1024-512-128-64-C with dropout.
 
-    It scores the video from the features alone; the snippets' own scores are not used.
+    It scores the video from the features alone; the snippets' own scores are not used. A GRU knows
+    sequences of the length that it was trained on: more snippets are dealt out to several of that
+    length, each over the whole video, and the video has the mean of their scores.
     """
 
     uses_scores = False
 
-    def __init__(self, num_features: int, num_classes: int, dropout: float) -> None:
+    def __init__(
+        self, num_segments: int, num_features: int, num_classes: int, dropout: float
+    ) -> None:
         super().__init__()
+        self.num_segments = num_segments
         self.gru = nn.GRU(num_features, 64, batch_first=True)
         sizes = (64, 1024, 512, 128, 64)
         layers: list[nn.Module] = []
@@ -159,5 +164,19 @@ class Recurrent(Consensus):
 
     def forward(self, scores: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
         """Return (N, C)."""
-        _, state = self.gru(features)  # (1, N, 64)
-        return self.dense(state[0])
+        n, k = features.shape[:2]
+        if k > self.num_segments:
+            chosen = _interleaved(k, self.num_segments).to(features.device)  # (G, K)
+            features = features[:, chosen].flatten(0, 1)  # (N * G, K, F)
+        _, state = self.gru(features)  # (1, N * G, 64)
+        return self.dense(state[0]).view(n, -1, self.dense[-1].out_features).mean(dim=1)
+
+
+def _interleaved(snippets: int, length: int) -> torch.Tensor:
+    """Return sequences of so many snippets, one of each segment, (G, length).
+
+    G is the smallest number of sequences that hold every snippet.
+    """
+    number = -(-snippets // length)
+    twice = 2 * torch.arange(number)[:, None] + 1  # middle of part g of a segment, in 1 / (2 G)
+    return (2 * number * torch.arange(length) + twice) * snippets // (2 * number * length)
