@@ -29,8 +29,8 @@ FLOW_ARG  = $(if $(filter flow,$(1)),--flow $(FLOW))
 # One small network from scratch; no mirroring, which would turn left into right.
 define DEMO_TRAIN
 	$(BIN)/tsn-train fit --shards demo/shards/synthetic --modality $(1) --weights none --no-flip \
-		--input-size 64 --dropout 0.2 --optimizer adamw --lr 0.001 --head-lr-factor 1 \
-		--schedule cosine --crop-scales 1,0.875 --batch-size 16 --epochs 12 --out demo/runs/$(1)
+		--input-size 64 --optimizer adamw --lr 0.001 --head-lr-factor 1 --schedule cosine \
+		--crop-scales 1,0.875 --batch-size 16 $(2) --out demo/runs/$(1)
 	$(BIN)/tsn-train evaluate demo/runs/$(1) --num-snippets 5 --crops 1
 endef
 
@@ -61,9 +61,9 @@ demo: install ## The whole way on synthetic videos: extract, train, evaluate, fu
 	$(BIN)/tsn-preprocess synth --out demo/data/synthetic
 	$(BIN)/tsn-preprocess extract --dataset synthetic --data demo/data/synthetic --out demo/shards \
 		--modality rgb --modality flow --modality rgbdiff --flow farneback --bound 8 --size 160x120
-	$(call DEMO_TRAIN,rgb)
-	$(call DEMO_TRAIN,flow)
-	$(call DEMO_TRAIN,rgbdiff)
+	$(call DEMO_TRAIN,rgb,--dropout 0.2 --epochs 6)
+	$(call DEMO_TRAIN,flow,--dropout 0.2 --epochs 14)
+	$(call DEMO_TRAIN,rgbdiff,--dropout 0 --num-segments 1 --epochs 36)
 	$(BIN)/tsn-train fuse demo/runs/rgb demo/runs/flow demo/runs/rgbdiff --out demo/runs/fused
 	@echo
 	@echo "Pictures: demo/runs/*/curves.png and demo/runs/*/confusion.png"
