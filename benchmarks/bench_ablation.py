@@ -28,8 +28,8 @@ _PAGE = """\
 
 27 clips of three arm actions; each of three people is left out in turn (`{modality}`, 170x128
 frames, `mobilenet_v2` with ImageNet weights, seed {seed}). Training seconds are of all three splits
-together, on a machine with other work to do. Each split tests 9 videos, so one video is 11 points of a split and 4 of the pool:
-smaller differences than that say nothing.
+together, on a machine with other work to do. Each split tests 9 videos, so one video is 11 points
+of a split and 4 of the pool: smaller differences than that say nothing.
 
 ```bash
 {commands}
@@ -39,9 +39,9 @@ smaller differences than that say nothing.
 ![accuracy by consensus and by number of segments](images/ablation.png)
 
 With these settings `gru` stayed at chance on the one split where it was tried, and `max` falls
-behind. Both have settings of their own, found on these clips: fine-tuning moves the features under a GRU faster than it learns their
-sequence, and a maximum over 25 snippets asks more of each of them than one over 3. So the backbone
-learns at a quarter of the rate and for longer, with less dropout.
+behind. Both have settings of their own, found on these clips: fine-tuning moves the features under
+a GRU faster than it learns their sequence, and a maximum over 25 snippets asks more of each of them
+than one over 3. So the backbone learns at a quarter of the rate and for longer, with less dropout.
 
 {slow}"""
 
