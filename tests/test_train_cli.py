@@ -304,4 +304,6 @@ def test_pretrained_features_learn_at_once(tmp_path):
     options += ("--optimizer", "adamw", "--lr", 0.0002, "--dropout", 0.5, "--epochs", 4)
     assert run_program(*fit_arguments(shards, tmp_path / "run", *options)).exit_code == 0
     result = run_program("evaluate", tmp_path / "run", "--num-snippets", 3, "--workers", 0)
-    assert result.stdout.splitlines()[1] == "rgb            6  100.0%  100.0%      100.0%"
+    assert result.stdout.splitlines()[1] == (
+        "rgb            6  100.0%  100.0 to 100.0  100.0%      100.0%  100.0 to 100.0"
+    )
