@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from train.commands.fit_options import loading_workers
-from train.commands.options import device_option, stderr_console, workers_option
+from train.commands.options import device_option, loading_workers, stderr_console, workers_option
 from tsn_core.errors import InputError
 
 if TYPE_CHECKING:

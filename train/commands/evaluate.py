@@ -8,12 +8,11 @@ import click
 
 from train.commands.options import (
     PATH,
-    default_workers,
     device_option,
+    loading_workers,
     stderr_console,
     workers_option,
 )
-from tsn_core.errors import InputError
 
 
 @click.command()
@@ -53,8 +52,7 @@ def evaluate(
     from train.scores import read_scores, subset_path
     from train.testing import evaluate_run
 
-    if workers is not None and workers < 0:
-        raise InputError(f"--workers must be 0 or more, got {workers}")
+    num_workers = loading_workers(workers)
     metrics = evaluate_run(
         run,
         shards=shards,
@@ -63,7 +61,7 @@ def evaluate(
         checkpoint=checkpoint,
         num_snippets=num_snippets,
         crops=int(crops),
-        num_workers=default_workers() if workers is None else workers,
+        num_workers=num_workers,
         device=choose_device(device),
         console=stderr_console(),
         allow_trained=allow_trained,

@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from train.commands.fit_options import loading_workers
 from train.commands.options import (
     PATH,
     device_option,
+    loading_workers,
     stderr_console,
     workers_option,
 )

@@ -7,8 +7,14 @@ from typing import Any
 
 import click
 
-from train.commands.fit_options import fit_options, loading_workers, run_settings
-from train.commands.options import PATH, device_option, stderr_console, workers_option
+from train.commands.fit_options import fit_options, run_settings
+from train.commands.options import (
+    PATH,
+    device_option,
+    loading_workers,
+    stderr_console,
+    workers_option,
+)
 
 
 @click.command()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from train.commands.options import PATH, default_workers
+from train.commands.options import PATH
 from train.presets import PRESETS
 from tsn_core.errors import InputError
 from tsn_core.modality import FLOW_ALGORITHMS, MODALITIES, get_modality
@@ -256,17 +256,6 @@ def run_settings(context: click.Context, **instead: Any) -> RunSettings:
             save_seconds=options["save_seconds"],
         ),
     )
-
-
-def loading_workers(workers: int | None) -> int:
-    """Return the number of loading processes.
-
-    Raises:
-        InputError: It is negative.
-    """
-    if workers is not None and workers < 0:
-        raise InputError(f"--workers must be 0 or more, got {workers}")
-    return default_workers() if workers is None else workers
 
 
 def _with_preset(

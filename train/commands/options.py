@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tsn_core.errors import InputError
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -18,9 +20,15 @@ workers_option = click.option(
 device_option = click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
 
 
-def default_workers() -> int:
-    """Return the usual number of loading processes."""
-    return min(2, os.cpu_count() or 1)
+def loading_workers(workers: int | None) -> int:
+    """Return the number of loading processes; None stands for the usual one.
+
+    Raises:
+        InputError: It is negative.
+    """
+    if workers is not None and workers < 0:
+        raise InputError(f"--workers must be 0 or more, got {workers}")
+    return min(2, os.cpu_count() or 1) if workers is None else workers
 
 
 def stderr_console(quiet: bool = False) -> Console:

@@ -8,8 +8,8 @@ import click
 
 from train.commands.options import (
     PATH,
-    default_workers,
     device_option,
+    loading_workers,
     stderr_console,
     workers_option,
 )
@@ -78,8 +78,7 @@ def windows(
     from train.trained_run import check_same_run, open_run
     from train.untrimmed import UntrimmedResults, choose_videos
 
-    if workers is not None and workers < 0:
-        raise InputError(f"--workers must be 0 or more, got {workers}")
+    num_workers = loading_workers(workers)
     lengths = _lengths(scales)
     trained = open_run(run, shards=shards, checkpoint=checkpoint)
     config, shard_set, class_names = trained.config, trained.shards, trained.class_names
@@ -133,7 +132,7 @@ def windows(
         stride=stride,
         crops=int(crops),
         input_size=config["input_size"],
-        num_workers=default_workers() if workers is None else workers,
+        num_workers=num_workers,
         device=choose_device(device),
         console=console,
     ):
