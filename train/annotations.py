@@ -14,6 +14,7 @@ from typing import Any
 
 from train.actions import Action
 from tsn_core.errors import InputError
+from tsn_core.listing import few
 
 _ROUNDING = 1e-3  # seconds
 
@@ -69,7 +70,7 @@ def _action(where: str, action: Any, duration: float, ids: dict[str, int]) -> Ac
         raise InputError(f"{where}: an object with label, start_seconds and end_seconds expected")
     label = action.get("label")
     if not isinstance(label, str) or label not in ids:
-        known = ", ".join(list(ids)[:8]) + (", …" if len(ids) > 8 else "")
+        known = few(list(ids), 8)
         raise InputError(
             f"{where}: label must be a class of the network ({known}), got {_short(label)}"
         )

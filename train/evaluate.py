@@ -11,6 +11,7 @@ from rich.console import Console
 from train.scores import Scores
 from train.view_features import view_features
 from tsn_core.errors import CheckpointError, InputError
+from tsn_core.listing import few
 from tsn_core.shard_set import ShardSet
 from tsn_core.tsn import TSN
 
@@ -24,8 +25,8 @@ def check_fits(model: TSN, class_names: Sequence[str], shards: ShardSet, source:
     check_snippets_fit(model, shards, source)
     if tuple(class_names) != tuple(shards.class_names):
         raise CheckpointError(
-            f"{source}: trained on {len(class_names)} classes ({_few(class_names)}), "
-            f"{shards.folder} has {len(shards.class_names)} ({_few(shards.class_names)}); "
+            f"{source}: trained on {len(class_names)} classes ({few(class_names)}), "
+            f"{shards.folder} has {len(shards.class_names)} ({few(shards.class_names)}); "
             "choose the shards that it was trained on, or train again"
         )
 
@@ -47,10 +48,6 @@ def check_snippets_fit(model: TSN, shards: ShardSet, source: object) -> None:
             f"{source}: trained on snippets of {settings.snippet_length} units, {shards.folder} "
             f"holds {modality.snippet_length}; extract with that --snippet-length, or train again"
         )
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
 
 
 def evaluate(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import astuple
 from itertools import islice
 from typing import Any
 
@@ -22,6 +23,7 @@ from train.run_folder import RunFolder, save_checkpoint
 from train.settings import LoopSettings
 from train.videos import stream
 from tsn_core.errors import TSNError
+from tsn_core.listing import few
 
 _NAMED_VIDEOS = 8  # in a message
 
@@ -82,11 +84,11 @@ def fit(
             place = {
                 "rows": rows,
                 "step": step,
-                "sums": [sums.loss, sums.right, sums.videos],
+                "sums": list(astuple(sums)),
                 "seconds": clock.seconds(),
             }
-            kept = {**identity, **place, **learner.state()}
-            save_checkpoint(run.checkpoint(name), learner.tested, class_names, kept)
+            content = {**identity, **place, **learner.state()}
+            save_checkpoint(run.checkpoint(name), learner.tested, class_names, content)
 
     saved = time.monotonic()
     kept = _kept(rows, step)
@@ -186,8 +188,7 @@ def _not_finite(
     loader: DataLoader, epoch: int, loss: float, places: Iterable[int], kept: str
 ) -> TSNError:
     names = [loader.dataset.name(int(place)) for place in places]  # type: ignore[attr-defined]
-    listed = f"{', '.join(names[:_NAMED_VIDEOS])}{', …' if len(names) > _NAMED_VIDEOS else ''}"
     return TSNError(
-        f"epoch {epoch + 1}: the loss is {loss} in a batch of {listed}; "
+        f"epoch {epoch + 1}: the loss is {loss} in a batch of {few(names, _NAMED_VIDEOS)}; "
         f"lower --lr or --clip-gradient; {kept}"
     )

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tsn_core.errors import CheckpointError
+from tsn_core.listing import few
 
 
 def name_hash(dataset: str, name: str) -> int:
@@ -77,6 +78,6 @@ def check_not_trained_on(
         )
     raise CheckpointError(
         f"{source}: {len(met)} of {len(names)} {subset} videos are among those that it was "
-        f"trained on ({', '.join(met[:3])}{', …' if len(met) > 3 else ''}); {remedy}, "
+        f"trained on ({few(met)}); {remedy}, "
         "or --allow-trained to test on them anyway"
     )

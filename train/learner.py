@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import torch
@@ -154,7 +154,7 @@ class Learner:
 
     def add_up(self, sums: Sums) -> Sums:
         """Return the sums over the videos of all ranks."""
-        mine = torch.tensor([sums.loss, sums.right, sums.videos], dtype=torch.float64)
+        mine = torch.tensor(astuple(sums), dtype=torch.float64)
         return Sums(*self._ranks.add_up(mine.to(self.device)).tolist())
 
     def state(self) -> dict[str, Any]:

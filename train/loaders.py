@@ -10,6 +10,7 @@ from train.distributed import Ranks
 from train.settings import RunSettings
 from train.videos import SnippetDataset, make_loader
 from tsn_core.errors import InputError
+from tsn_core.listing import few
 from tsn_core.shard_set import ShardSet
 
 
@@ -79,6 +80,7 @@ def _labels_of(classes: tuple[str, ...], class_names: tuple[str, ...]) -> list[i
     """
     for name in classes:
         if name not in class_names:
-            few = f"{', '.join(class_names[:8])}{', …' if len(class_names) > 8 else ''}"
-            raise InputError(f"--no-flip-class {name}: no such class; there are {few}")
+            raise InputError(
+                f"--no-flip-class {name}: no such class; there are {few(class_names, 8)}"
+            )
     return [class_names.index(name) for name in classes]

@@ -8,6 +8,7 @@ import numpy as np
 from rich.console import Console
 
 from tsn_core.errors import InputError
+from tsn_core.listing import few
 from tsn_core.manifest import Manifest
 from tsn_core.shard_set import ShardSet
 
@@ -69,7 +70,7 @@ def remark_missing(
     if missing:
         console.print(
             f"{len(missing)} of {total} {subset} videos have no {what} and are left out: "
-            f"{', '.join(missing[:3])}{', …' if len(missing) > 3 else ''}",
+            f"{few(missing)}",
             highlight=False,
             soft_wrap=True,
         )

@@ -16,6 +16,7 @@ from train.scores import Scores
 from train.subsets import remark_missing, subset_numbers
 from train.trained_run import check_same_run, open_run
 from tsn_core.errors import CheckpointError
+from tsn_core.listing import few
 
 
 def evaluate_run(
@@ -135,6 +136,6 @@ def _check_finite(scores: Scores, path: Path) -> None:
     if wrong:
         raise CheckpointError(
             f"{path}: its scores of {len(wrong)} of {len(scores.names)} videos are not finite "
-            f"({', '.join(wrong[:3])}{', …' if len(wrong) > 3 else ''}); "
+            f"({few(wrong)}); "
             "train again with a lower --lr"
         )

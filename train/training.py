@@ -23,6 +23,7 @@ from train.settings import RunSettings
 from train.subsets import remark_missing, subset_numbers, watched_subset
 from train.videos import open_modality
 from tsn_core.errors import CheckpointError, InputError
+from tsn_core.listing import few
 from tsn_core.shard_set import ShardSet
 from tsn_core.tsn import TSN, ModelSettings
 
@@ -200,7 +201,7 @@ def _remark_seen(
         _print(
             console,
             f"{weights} was trained on {len(met)} of {len(names)} {subset} videos "
-            f"({', '.join(met[:3])}{', …' if len(met) > 3 else ''}): their accuracy says nothing, "
+            f"({few(met)}): their accuracy says nothing, "
             "and evaluate will refuse them; choose --weights of the same split",
         )
 
@@ -220,10 +221,9 @@ def _check_classes(shards: ShardSet, training: list[int], console: Console) -> N
         )
     empty = [name for label, name in enumerate(names) if label not in present]
     if empty:
-        listed = f"{', '.join(empty[:3])}{', …' if len(empty) > 3 else ''}"
         _print(
             console,
-            f"{len(empty)} of {len(names)} classes have no training video: {listed}; "
+            f"{len(empty)} of {len(names)} classes have no training video: {few(empty)}; "
             "they will never be predicted",
         )
 

@@ -19,6 +19,7 @@ from train.timeline import Timeline, actions_to_json, file_names, plot_timeline,
 from train.windows import moment_edges, pool_windows
 from tsn_core.atomic import atomic_path, write_text
 from tsn_core.errors import InputError
+from tsn_core.listing import few
 from tsn_core.manifest import Manifest
 from tsn_core.shard_set import ShardSet
 
@@ -110,7 +111,7 @@ class UntrimmedResults:
             )
         unknown = [name for name in self._names if name not in self._annotated]
         if self._asked and unknown:
-            yield f"{len(unknown)} of {total} videos are not annotated: {_few(unknown)}"
+            yield f"{len(unknown)} of {total} videos are not annotated: {few(unknown)}"
 
     def add(self, video: LongVideo) -> None:
         """Find the actions of a video, and write and draw its timeline."""
@@ -255,7 +256,3 @@ class UntrimmedResults:
                 snippet_time=np.concatenate([video.times for video in self._videos]),
                 snippet_scores=np.concatenate([video.scores for video in self._videos]),
             )
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")

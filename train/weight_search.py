@@ -12,6 +12,7 @@ from train.fuse import default_weight, fuse, spread
 from train.metrics import top_k_accuracy
 from train.scores import Scores
 from tsn_core.errors import InputError
+from tsn_core.listing import few
 
 _MOST_INPUTS = 6
 _STEPS = {2: 100, 3: 40, 4: 20, 5: 10, 6: 10}  # by inputs: 101, 861, 1771, 1001, 3003 candidates
@@ -53,7 +54,7 @@ def _check_apart(val: Scores, test: Scores) -> None:
     if both:
         raise InputError(
             f"{len(both)} of {len(val.names)} val videos are among those to fuse "
-            f"({', '.join(both[:3])}{', …' if len(both) > 3 else ''}): weights that they choose "
+            f"({few(both)}): weights that they choose "
             "would flatter the test; evaluate both subsets of the same split"
         )
 

@@ -16,6 +16,7 @@ from torch import nn
 
 from tsn_core.conv8 import Conv8
 from tsn_core.errors import CheckpointError, InputError
+from tsn_core.listing import few
 from tsn_core.torch_file import CHECKPOINT_FORMAT, read_torch_file
 from tsn_core.torchvision_models import imagenet_weights, make_model
 
@@ -199,7 +200,7 @@ def load_weights(
     unexpected = [key for key in state if key not in own]
     wrong = [key for key in own if key in state and own[key].shape != state[key].shape]
     problems = [
-        f"{len(keys)} {what} ({', '.join(keys[:3])}{', …' if len(keys) > 3 else ''})"
+        f"{len(keys)} {what} ({few(keys)})"
         for what, keys in (
             ("missing", missing),
             ("unexpected", unexpected),
