@@ -1,16 +1,43 @@
-"""What runs jobs: joblib's worker processes, or this very process."""
+"""What runs jobs: threads of this process, joblib's processes, a Dask or a Ray cluster."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Protocol, TypeVar
 
 import joblib
 
-from tsn_core.errors import TSNError
+from tsn_core.errors import InputError, TSNError
 
 Job = TypeVar("Job")
 Report = TypeVar("Report")
+
+EXECUTORS = ("local", "dask", "ray")
+
+
+class Executor(Protocol):
+    """Runs a function over jobs, somewhere. Close it at the end."""
+
+    def run(self, function: Callable[[Job], Report], jobs: Sequence[Job]) -> Iterator[Report]:
+        """Run a function over jobs and yield what it returns, in the order of completion.
+
+        Jobs are handed out as they are needed, a few for each worker. When one fails, when the
+        caller stops iterating or is interrupted, no further job starts and those that run are
+        stopped or, where that is not possible, waited for.
+
+        Args:
+            function: Takes one job. On a cluster it is imported by its name in a thread of a
+                worker process. A Dask worker is a daemonic process: start other processes with
+                ``subprocess`` there, ``multiprocessing`` refuses.
+            jobs: Safe to run twice, as the jobs of a lost worker are. On a cluster they are
+                pickled, and ``str(job)`` names one in messages.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of the cluster; it goes on to exist."""
+        ...
 
 
 def default_workers() -> int:
@@ -18,10 +45,84 @@ def default_workers() -> int:
     return joblib.cpu_count()
 
 
+def make_executor(
+    kind: str,
+    *,
+    num_workers: int | None = None,
+    address: str | None = None,
+    stop: Callable[[], None] | None = None,
+) -> Executor:
+    """Return what runs jobs.
+
+    Args:
+        kind: ``local``: threads of this process.
+        num_workers: Jobs at a time, at least 1; None: one for each core.
+        address: Of a cluster.
+        stop: See `ThreadExecutor`; a cluster does not need it.
+
+    Raises:
+        InputError: The kind is unknown, a number is out of range, or a local executor got an
+            address.
+    """
+    if num_workers is not None and num_workers < 1:
+        raise InputError(f"--jobs must be > 0, got {num_workers}")
+    if kind == "local":
+        if address is not None:
+            raise InputError(
+                f"--address {address}: only for --executor dask or ray; a local run has no address"
+            )
+        return ThreadExecutor(default_workers() if num_workers is None else num_workers, stop)
+    raise InputError(f"unknown executor {kind!r}; choose from {', '.join(EXECUTORS)}")
+
+
+class ThreadExecutor:
+    """Threads of this process: for jobs that only look after a process of their own."""
+
+    def __init__(self, num_workers: int, stop: Callable[[], None] | None = None) -> None:
+        """Start nothing yet.
+
+        Args:
+            num_workers: Threads, at least 1.
+            stop: Called once when a run ends early, before its threads are waited for: makes
+                the jobs that are running return or raise soon.
+        """
+        self._num_workers = num_workers
+        self._stop = stop
+
+    def run(self, function: Callable[[Job], Report], jobs: Sequence[Job]) -> Iterator[Report]:
+        """Run a function over jobs, as `Executor.run`."""
+        threads = ThreadPoolExecutor(self._num_workers, thread_name_prefix="job")
+        waiting = iter(jobs)
+        running: set[Future[Report]] = set()
+        try:
+            while True:
+                while len(running) < 2 * self._num_workers:
+                    try:
+                        job = next(waiting)
+                    except StopIteration:
+                        break
+                    running.add(threads.submit(function, job))
+                if not running:
+                    break
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield future.result()
+        except BaseException:
+            threads.shutdown(wait=False, cancel_futures=True)
+            if self._stop is not None:
+                self._stop()
+            raise
+        finally:
+            threads.shutdown(wait=True)
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
 def run_jobs(
     function: Callable[[Job], Report], jobs: Sequence[Job], num_workers: int
 ) -> Iterator[Report]:
-    """Run a function over jobs and yield what it returns, in the order of completion.
+    """Run a function over jobs in processes and yield what it returns, as jobs are completed.
 
     Args:
         function: Takes one job; importable by worker processes.
