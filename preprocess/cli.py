@@ -281,7 +281,7 @@ def verify(shards: Path) -> None:
         raise InputError(f"{shards}: no shards there; extract some, or check the path")
     found = 0
     for folder in folders:
-        defects = folder_defects(folder)
+        defects = folder_defects(folder).lines
         found += len(defects)
         for defect in defects:
             click.echo(defect, err=True)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from conftest import add_video, header_of, stored
 
+from tsn_core.check import folder_defects
 from tsn_core.errors import ShardError
 from tsn_core.index import Index, ShardEntry, read_index, write_index
 from tsn_core.shard_reader import Shard
@@ -204,6 +205,48 @@ def test_no_index(verify, folder):
     )
 
 
+def test_defects_are_told_by_shard_and_by_folder(folder):
+    first, second = folder / "shard-00000.h5", folder / "shard-00001.h5"
+    with h5py.File(first, "r+") as file:
+        file["video_frames"][0] = 99
+    second.unlink()
+    extra = folder / "shard-00002.h5"
+    extra.write_bytes(b"")
+    defects = folder_defects(folder)
+    assert defects.folder == (f"{extra}: not in the index; run extract again, or delete the file",)
+    assert defects.shards == {
+        first: [f"{first}: the tables do not match their checksum"],
+        second: [f"{second}: no such shard; extract it, or check the path"],
+    }
+    assert defects.lines == [*defects.folder, *defects.shards[first], *defects.shards[second]]
+
+
+def test_without_an_index_shards_are_checked_by_themselves(folder):
+    first, second = folder / "shard-00000.h5", folder / "shard-00001.h5"
+    (folder / "index.json").write_text("{}")
+    with h5py.File(second, "r+") as file:
+        file["video_frames"][0] = 99
+    defects = folder_defects(folder)
+    assert defects.folder == (f"{folder / 'index.json'}: damaged: 'format'; run extract again",)
+    assert defects.shards == {second: [f"{second}: the tables do not match their checksum"]}
+    second.write_bytes(first.read_bytes())
+    assert folder_defects(folder).shards == {
+        second: [
+            f"{second}: a0.avi also stands in shard-00000.h5",
+            f"{second}: b0.avi also stands in shard-00000.h5",
+        ]
+    }
+
+
+def test_a_shard_that_the_index_names_twice(folder):
+    data = json.loads((folder / "index.json").read_text())
+    data["shards"].append(data["shards"][0])
+    (folder / "index.json").write_text(json.dumps(data))
+    assert folder_defects(folder).lines == [
+        f"{folder / 'index.json'}: a shard stands there twice; run extract again"
+    ]
+
+
 def test_nothing_there(program, tmp_path):
     result = program("verify", tmp_path / "none")
     assert (result.exit_code, result.stdout, result.stderr) == (
@@ -229,15 +272,13 @@ def content(folder: Path) -> list[object]:
 
 @pytest.mark.parametrize("mask", [0xFF, 0x01, 0x80])
 def test_a_flipped_byte_anywhere_is_a_defect_or_changes_nothing(folder, mask):
-    from tsn_core.check import folder_defects
-
     path = folder / "shard-00000.h5"
     before = content(folder)
     original = path.read_bytes()
     harmful = 0
     for place in range(mask % 61, len(original), 61):
         flip(path, place, mask)
-        defects = folder_defects(folder)
+        defects = folder_defects(folder).lines
         harmful += bool(defects)
         assert all("\n" not in defect and str(path) in defect for defect in defects)
         if not defects:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from tsn_core.errors import ShardError
@@ -18,39 +19,78 @@ def modality_folders(root: str | os.PathLike[str]) -> list[Path]:
     return sorted({file.parent for file in files})
 
 
-def folder_defects(folder: str | os.PathLike[str]) -> list[str]:
-    """Return the defects of a modality's folder, one line each; empty when it is sound.
+@dataclass(frozen=True)
+class FolderDefects:
+    """What is wrong with a modality's folder, one line each.
+
+    Attributes:
+        folder: Of the folder itself: its index is missing or damaged, or a file lies there that
+            the index does not name.
+        shards: By path of the shard; only those that something is wrong with, missing ones among
+            them. Extracting these again mends them, and writing the index anew mends the folder.
+    """
+
+    folder: tuple[str, ...]
+    shards: dict[Path, list[str]]
+
+    @property
+    def lines(self) -> list[str]:
+        """All of them, the folder's first."""
+        return [*self.folder, *(line for lines in self.shards.values() for line in lines)]
+
+
+def folder_defects(folder: str | os.PathLike[str]) -> FolderDefects:
+    """Return the defects of a modality's folder.
 
     Checked: structure, offsets and checksums of every shard; that the index names each of them and
-    no other; that its counts are theirs; that no video stands in two shards.
+    no other; that its counts are theirs; that no video stands in two shards. Where there is no
+    index, every shard is checked by itself.
     """
     folder = Path(folder)
+    lying = sorted(folder.glob("shard-*.h5"))
+    index: Index | None = None
+    own: list[str] = []
     try:
         index = read_index(folder)
     except ShardError as error:
+        own.append(str(error))
+    if index is None:
+        entries: dict[Path, ShardEntry | None] = dict.fromkeys(lying)
+    else:
+        entries = {folder / entry.file: entry for entry in index.shards}
+        own.extend(
+            f"{path}: not in the index; run extract again, or delete the file"
+            for path in lying
+            if path not in entries
+        )
+        if len(entries) != len(index.shards):
+            own.append(f"{folder / INDEX_NAME}: a shard stands there twice; run extract again")
+    shards: dict[Path, list[str]] = {}
+    owner: dict[str, Path] = {}
+    for path, entry in entries.items():
+        lines = _shard_defects(path, entry, index, owner)
+        if lines:
+            shards[path] = lines
+    return FolderDefects(tuple(own), shards)
+
+
+def _shard_defects(
+    path: Path, entry: ShardEntry | None, index: Index | None, owner: dict[str, Path]
+) -> list[str]:
+    """Return what is wrong with one shard; its videos are added to ``owner``."""
+    try:
+        shard = Shard(path)
+        found = shard.checksum_defects()
+    except ShardError as error:
         return [str(error)]
-    known = {entry.file for entry in index.shards}
-    found = [
-        f"{path}: not in the index; run extract again, or delete the file"
-        for path in sorted(folder.glob("shard-*.h5"))
-        if path.name not in known
-    ]
-    owner: dict[str, str] = {}
-    for entry in index.shards:
-        path = folder / entry.file
-        try:
-            shard = Shard(path)
-        except ShardError as error:
-            found.append(str(error))
-            continue
-        found.extend(f"{path}: {defect}" for defect in _header_defects(shard, index))
-        found.extend(f"{path}: {defect}" for defect in _entry_defects(shard, entry))
-        found.extend(f"{path}: {defect}" for defect in shard.checksum_defects())
-        for name in shard.tables.video_name:
-            other = owner.setdefault(name, entry.file)
-            if other != entry.file:
-                found.append(f"{path}: {name} also stands in {other}")
-    return found
+    if index is not None and entry is not None:
+        found = [*_header_defects(shard, index), *_entry_defects(shard, entry), *found]
+    for name in shard.tables.video_name:
+        other = owner.setdefault(name, path)
+        if other != path:
+            found.append(f"{name} also stands in {other.name}")
+    shard.close()
+    return [f"{path}: {defect}" for defect in found]
 
 
 def _header_defects(shard: Shard, index: Index) -> list[str]:
