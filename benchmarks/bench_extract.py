@@ -25,8 +25,11 @@ from rich.console import Console
 
 from benchmarks.report import clips_folder, write_result
 from preprocess.cli import stored_modality
+from preprocess.executor import make_executor
 from preprocess.extract import extract_dataset
+from preprocess.isolation import end_processes
 from preprocess.synth import write_video
+from preprocess.work import Options
 from tsn_core.manifest import Manifest, Record
 from tsn_core.modality import StoredModality
 from tsn_core.sampling import SnippetPlan
@@ -49,7 +52,13 @@ def modality(name: str, flow: str = "farneback") -> StoredModality:
     )
 
 
-def extract(manifest: Manifest, data: Path, modalities: list[StoredModality], jobs: int) -> float:
+def extract(
+    manifest: Manifest,
+    data: Path,
+    modalities: list[StoredModality],
+    jobs: int,
+    isolated: bool = True,
+) -> float:
     """Extract into a folder of its own and return the seconds it took."""
     with tempfile.TemporaryDirectory() as out:
         began = time.perf_counter()
@@ -60,8 +69,9 @@ def extract(manifest: Manifest, data: Path, modalities: list[StoredModality], jo
             modalities=modalities,
             plan=SnippetPlan(snippets=25),
             videos_per_shard=1,
-            num_workers=jobs,
+            executor=make_executor("local", num_workers=jobs, stop=end_processes),
             console=_QUIET,
+            options=Options(isolated=isolated),
         )
         seconds = time.perf_counter() - began
     assert not summary.failures, summary.failures

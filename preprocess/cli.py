@@ -13,6 +13,7 @@ import click
 from preprocess.datasets import DATASETS
 from tsn_core.command_line import Program, Size
 from tsn_core.errors import InputError
+from tsn_core.listing import count
 from tsn_core.modality import CODECS, FLOW_ALGORITHMS, StoredModality, get_modality
 from tsn_core.quantization import flow_scale_zero
 from tsn_core.sampling import SnippetPlan
@@ -66,6 +67,29 @@ def scan(dataset: str, data: Path, lists: tuple[Path, ...], out: Path) -> None:
     )
 
 
+def _limit_options(function):  # type: ignore[no-untyped-def]
+    for option in reversed(
+        (
+            click.option(
+                "--isolation/--no-isolation",
+                default=True,
+                help="Extract in processes that may crash without harm.",
+            ),
+            click.option("--max-seconds", type=float, help="For one video.  [default: any]"),
+            click.option(
+                "--stall-seconds", type=float, default=300.0, help="Without a single frame."
+            ),
+            click.option(
+                "--max-memory-mb", type=float, default=4000.0, help="Of a process, for one video."
+            ),
+            click.option("--max-pixels", type=int, default=8192 * 8192, help="Of a frame."),
+            click.option("--max-frames", type=int, default=10_000_000, help="Of a video."),
+        )
+    ):
+        function = option(function)
+    return function
+
+
 @main.command()
 @_dataset_options
 @click.option("--out", type=_FOLDER, required=True, help="Folder of all shards.")
@@ -113,7 +137,14 @@ def scan(dataset: str, data: Path, lists: tuple[Path, ...], out: Path) -> None:
     "--videos-per-shard", type=int, help="[default: 64, fewer if that made less than 16 shards]"
 )
 @click.option("--jobs", type=int, help="Worker processes.  [default: one for each core]")
-@click.option("--retry-failures", is_flag=True, help="Make shards with failed videos again.")
+@_limit_options
+@click.option("--retry-failures", is_flag=True, help="Try videos that failed before again.")
+@click.option(
+    "--check-hash", is_flag=True, help="Tell changed videos by their content, not their time."
+)
+@click.option(
+    "--wait", is_flag=True, help="Wait for another extraction into the same folder to end."
+)
 @click.option("--allow-failures", is_flag=True, help="Exit with 0 even if some videos failed.")
 def extract(
     dataset: str,
@@ -136,7 +167,15 @@ def extract(
     quality: int,
     videos_per_shard: int | None,
     jobs: int | None,
+    isolation: bool,
+    max_seconds: float | None,
+    stall_seconds: float,
+    max_memory_mb: float,
+    max_pixels: int,
+    max_frames: int,
     retry_failures: bool,
+    check_hash: bool,
+    wait: bool,
     allow_failures: bool,
 ) -> None:
     """Decode a dataset once and write the shards of one or more modalities.
@@ -149,9 +188,19 @@ def extract(
     --modality rgb --modality flow --flow farneback
     """
     from preprocess.datasets import scan_dataset
-    from preprocess.executor import default_workers
+    from preprocess.executor import make_executor
     from preprocess.extract import extract_dataset
+    from preprocess.isolation import end_processes
+    from preprocess.limits import Limits
+    from preprocess.work import Options
 
+    options = Options(
+        limits=Limits(max_seconds, stall_seconds, max_memory_mb, max_pixels, max_frames),
+        isolated=isolation,
+        retry_failures=retry_failures,
+        check_hash=check_hash,
+        wait=wait,
+    )
     if snippets is None and not dense and fps is None:
         snippets = 25
     plan = SnippetPlan(snippets=snippets, dense=dense, fps=fps)
@@ -179,9 +228,9 @@ def extract(
         modalities=modalities,
         plan=plan,
         videos_per_shard=videos_per_shard,
-        num_workers=default_workers() if jobs is None else jobs,
+        executor=make_executor("local", num_workers=jobs, stop=end_processes),
         console=console,
-        retry_failures=retry_failures,
+        options=options,
     )
     for index in summary.indices:
         videos = sum(entry.num_videos for entry in index.shards)
@@ -193,7 +242,7 @@ def extract(
     if not summary.num_jobs:
         click.echo("everything was there already; nothing to do")
     if summary.notes:
-        click.echo(f"{_count(len(summary.notes), 'video')} may be damaged or cut short:", err=True)
+        click.echo(f"{count(len(summary.notes), 'video')} may be damaged or cut short:", err=True)
         _list_videos(summary.notes)
     if summary.failures:
         click.echo(
@@ -201,7 +250,9 @@ def extract(
             f"{summary.root / 'failures.jsonl'}:",
             err=True,
         )
-        _list_videos(sorted(summary.failures.items()))
+        _list_videos(
+            [(name, str(line["reason"])) for name, line in sorted(summary.failures.items())]
+        )
         if not allow_failures:
             sys.exit(1)
 
@@ -285,13 +336,9 @@ def verify(shards: Path) -> None:
         found += len(defects)
         for defect in defects:
             click.echo(defect, err=True)
-        click.echo(f"{folder}: {_count(len(defects), 'defect') if defects else 'sound'}")
+        click.echo(f"{folder}: {count(len(defects), 'defect') if defects else 'sound'}")
     if found:
         sys.exit(1)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 @main.command()

@@ -17,7 +17,13 @@ EXECUTORS = ("local", "dask", "ray")
 
 
 class Executor(Protocol):
-    """Runs a function over jobs, somewhere. Close it at the end."""
+    """Runs a function over jobs, somewhere. Close it at the end.
+
+    Attributes:
+        in_this_process: Whether functions run in this process and may share objects with it.
+    """
+
+    in_this_process: bool
 
     def run(self, function: Callable[[Job], Report], jobs: Sequence[Job]) -> Iterator[Report]:
         """Run a function over jobs and yield what it returns, in the order of completion.
@@ -77,6 +83,8 @@ def make_executor(
 
 class ThreadExecutor:
     """Threads of this process: for jobs that only look after a process of their own."""
+
+    in_this_process = True
 
     def __init__(self, num_workers: int, stop: Callable[[], None] | None = None) -> None:
         """Start nothing yet.

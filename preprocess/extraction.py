@@ -4,77 +4,126 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
+from preprocess.limits import Limits
 from preprocess.units import Frame, UnitMaker
 from preprocess.video import Video, resize, target_size
 from tsn_core.codec import encode_image
-from tsn_core.errors import VideoError
-from tsn_core.manifest import Record
+from tsn_core.errors import OutputError, VideoError
 from tsn_core.modality import StoredModality
 from tsn_core.sampling import SnippetPlan, units_of
-from tsn_core.shard_writer import ShardWriter
 
 _ENOUGH = 0.9  # of the frames that the header states; below, something is missing
 _PLAUSIBLE_FRAMES = 10_000_000  # four days at 30 Hz; what claims more is not worth a plan
 
 
-@dataclass(frozen=True)
-class Output:
-    """Where the units of one modality go, and how they are made."""
+Emit = Callable[[int, int, int, bytes], None]
 
-    modality: StoredModality
-    make: UnitMaker
-    writer: ShardWriter
+
+@dataclass(frozen=True)
+class VideoRow:
+    """What a shard's tables say of one video, in one modality; see ``ShardWriter.end_video``."""
+
+    starts: tuple[int, ...]
+    num_frames: int
+    fps: float
+    size: tuple[int, int]
+    unit_size: tuple[int, int]
+    padding: int
+    warped: int
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """A video whose images were all handed out.
+
+    Attributes:
+        rows: Its row in the tables of each modality.
+        note: What is odd about it, such as far fewer frames than its header states; or None.
+    """
+
+    rows: tuple[VideoRow, ...]
+    note: str | None
+
+
+@contextmanager
+def _stage(name: str) -> Iterator[None]:
+    """Turn any error into one that tells in which stage of the extraction it came up."""
+    try:
+        yield
+    except OutputError:
+        raise
+    except VideoError as error:
+        if error.stage is None:
+            error.stage = name
+        raise
+    except Exception as error:  # libraries answer damaged input with many kinds
+        failure = VideoError(" ".join(str(error).split()) or type(error).__name__)
+        failure.stage = "memory" if isinstance(error, MemoryError) else name
+        raise failure from error
 
 
 def extract_video(
-    path: str | os.PathLike[str], record: Record, plan: SnippetPlan, outputs: Sequence[Output]
-) -> str | None:
-    """Decode one video and append its snippets to the shard of every modality.
+    path: str | os.PathLike[str],
+    plan: SnippetPlan,
+    modalities: Sequence[StoredModality],
+    makers: Sequence[UnitMaker],
+    emit: Emit,
+    *,
+    limits: Limits | None = None,
+    beat: Callable[[], None] | None = None,
+) -> Extracted:
+    """Decode one video once and hand out the encoded images of its snippets in every modality.
 
     Memory does not grow with the video: frames that no snippet needs are dropped at once, and with
     a fixed number of snippets only theirs are held.
 
     Args:
         path: Of the video file.
-        record: Its name and label.
         plan: Which snippets to store.
-        outputs: One for each modality; all of one frame size.
-
-    Returns:
-        A note if far fewer frames than the header states could be decoded, as of a file that was
-        cut short; else None.
+        modalities: What to make; all of one frame size.
+        makers: ``unit_maker`` of each modality.
+        emit: Takes each image as (number of the modality, unit, source frame, encoded image); the
+            units of a modality come in ascending order.
+        limits: Of frames and their size; time and memory are somebody else's. None: the usual.
+        beat: Called for every decoded frame.
 
     Raises:
-        VideoError: The video cannot be decoded; the caller drops it from the writers.
-        OutputError: The images cannot be written.
+        VideoError: The video cannot be extracted; ``stage`` tells where that came up.
+        OutputError: From ``emit``.
     """
-    video = Video(path)
-    if plan.fps is not None and not video.fps:
-        raise VideoError("the file states no frame rate, which --fps needs; use --snippets")
-    modalities = [output.modality for output in outputs]
-    size = _Size(modalities[0])
-    if plan.snippets is not None:
-        frames = _sparse_frames(video, plan, modalities, size)
-    else:
-        frames = _streamed_frames(video, plan, modalities, size)
-    cursors = [_Cursor(output, _unit_filter(output.modality, plan, video)) for output in outputs]
-    last = (-1, Frame(np.empty((0, 0, 3), np.uint8)))
-    for number, frame in frames:
+    limits = limits or Limits()
+    with _stage("open"):
+        video = Video(path)
+        if plan.fps is not None and not video.fps:
+            raise VideoError("the file states no frame rate, which --fps needs; use --snippets")
+    with _stage("decode"):
+        size = _Size(modalities[0])
+        if plan.snippets is not None:
+            frames = _sparse_frames(video, plan, modalities, size)
+        else:
+            frames = _streamed_frames(video, plan, modalities, size)
+        cursors = [
+            _Cursor(partial(emit, place), modality, maker, _unit_filter(modality, plan, video))
+            for place, (modality, maker) in enumerate(zip(modalities, makers))
+        ]
+        last = (-1, Frame(np.empty((0, 0, 3), np.uint8)))
+        for number, frame in frames:
+            for cursor in cursors:
+                cursor.see(number, frame, last)
+            last = (number, frame)
         for cursor in cursors:
-            cursor.see(number, frame, last)
-        last = (number, frame)
-    for cursor in cursors:
-        cursor.pad(video, last[1])
-    for cursor in cursors:
-        cursor.end(record, video, plan)
+            cursor.pad(video, last[1])
     claimed, decoded = video.claimed_frames, video.num_frames
+    note = None
     if claimed <= _PLAUSIBLE_FRAMES and decoded < _ENOUGH * claimed:
-        return f"header says {claimed} frames, {decoded} could be decoded"
-    return None
+        note = f"header says {claimed} frames, {decoded} could be decoded"
+    return Extracted(tuple(cursor.row(video, plan) for cursor in cursors), note)
 
 
 class _Size:
@@ -95,15 +144,23 @@ class _Size:
 class _Cursor:
     """Turns the frames of one video into the units of one modality."""
 
-    def __init__(self, output: Output, wanted: Callable[[int], bool]) -> None:
-        self._output = output
+    def __init__(
+        self,
+        emit: Callable[[int, int, bytes], None],
+        modality: StoredModality,
+        make: UnitMaker,
+        wanted: Callable[[int], bool],
+    ) -> None:
+        self._emit = emit
+        self._modality = modality
+        self._make = make
         self._wanted = wanted
         self._unit_size = (0, 0)
         self._warped = 0
 
     def see(self, number: int, frame: Frame, previous: tuple[int, Frame]) -> None:
         """Add the unit that this frame completes, if a snippet needs it."""
-        if self._output.modality.kind.frames_per_unit == 1:
+        if self._modality.kind.frames_per_unit == 1:
             self._add(number, number, frame, frame)
         elif previous[0] >= 0 and previous[0] == number - 1:
             self._add(number - 1, number - 1, previous[1], frame)
@@ -111,30 +168,29 @@ class _Cursor:
     def _add(self, unit: int, number: int, first: Frame, last: Frame) -> None:
         if not self._wanted(unit):
             return
-        modality = self._output.modality
-        made = self._output.make(first, last)
-        data = encode_image(made.image, modality.codec, modality.quality)
+        with _stage(self._modality.name):
+            made = self._make(first, last)
+        with _stage("encode"):
+            data = encode_image(made.image, self._modality.codec, self._modality.quality)
         self._warped += made.warped
-        self._output.writer.add_image(unit, number, data)
+        self._emit(unit, number, data)
         self._unit_size = first.size
 
     def _padding(self, video: Video) -> range:
-        modality = self._output.modality
-        return range(modality.kind.num_units(video.num_frames), modality.snippet_length)
+        length = self._modality.snippet_length
+        return range(self._modality.kind.num_units(video.num_frames), length)
 
     def pad(self, video: Video, last: Frame) -> None:
         """Repeat the last frame where the video is shorter than one snippet."""
         for unit in self._padding(video):
             self._add(unit, video.num_frames - 1, last, last)
 
-    def end(self, record: Record, video: Video, plan: SnippetPlan) -> None:
-        """Close the video in the shard."""
-        modality = self._output.modality
-        num_units = modality.kind.num_units(video.num_frames)
-        self._output.writer.end_video(
-            record.name,
-            record.label,
-            starts=plan.starts(num_units, modality.snippet_length, video.fps),
+    def row(self, video: Video, plan: SnippetPlan) -> VideoRow:
+        """Return what the shard's tables say of the video."""
+        num_units = self._modality.kind.num_units(video.num_frames)
+        starts = plan.starts(num_units, self._modality.snippet_length, video.fps)
+        return VideoRow(
+            starts=tuple(starts.tolist()),
             num_frames=video.num_frames,
             fps=video.fps,
             size=video.size,

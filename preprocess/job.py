@@ -1,24 +1,43 @@
-"""One job: the videos of one shard, in every modality that is still missing."""
+"""One job: the videos of one shard, in every modality whose shard has to be made."""
 
 from __future__ import annotations
 
-import os
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import cv2
-
-from preprocess.extraction import Output, extract_video
-from preprocess.units import unit_maker
-from tsn_core.errors import OutputError
+from preprocess.isolation import LostProcess, borrowed_process
+from preprocess.limits import Limits
+from preprocess.sources import Stamp, is_unchanged, stamp_of
+from preprocess.task import Extractor, InProcess, Task
+from tsn_core.errors import ShardError, VideoError
+from tsn_core.index import ShardEntry, shard_entry
 from tsn_core.manifest import Record
 from tsn_core.sampling import SnippetPlan
 from tsn_core.shard_format import ShardHeader
+from tsn_core.shard_reader import Shard
 from tsn_core.shard_writer import ShardWriter
 
-DONE, FAILED = b".", b"x"
+_TRIES = 2  # of a video whose process is lost: the second one in a fresh process
+
+
+@dataclass(frozen=True)
+class Target:
+    """A shard to make.
+
+    Attributes:
+        path: Of the file.
+        header: Its root attributes.
+        reuse: Whether videos may be copied from the shard that is at ``path`` now, which was made
+            with the same settings.
+    """
+
+    path: Path
+    header: ShardHeader
+    reuse: bool = False
 
 
 @dataclass(frozen=True)
@@ -26,19 +45,61 @@ class Job:
     """Everything that a worker needs for one shard; travels to other processes.
 
     Attributes:
+        number: Of the shard.
         records: Videos of the shard, in order.
         data: Folder that their names are relative to.
         plan: Which snippets to store.
-        targets: Path and root attributes of the shard of each missing modality.
-        ticks: File to which a byte is appended for every video that is through: ``.`` if it was
-            extracted, ``x`` if it failed.
+        targets: The shard of each modality that has to be made.
+        fresh: Names of the videos that must not be copied from older shards.
+        limits: What one video may cost.
+        isolated: Whether videos are extracted in a process of their own.
+        check_hash: Whether sources of any size are hashed.
     """
 
+    number: int
     records: tuple[Record, ...]
     data: Path
     plan: SnippetPlan
-    targets: tuple[tuple[Path, ShardHeader], ...]
-    ticks: Path
+    targets: tuple[Target, ...]
+    fresh: frozenset[str] = frozenset()
+    limits: Limits = field(default_factory=Limits)
+    isolated: bool = True
+    check_hash: bool = False
+
+    def __str__(self) -> str:
+        return f"shard {self.number} of {self.targets[0].header.dataset}"
+
+    @property
+    def num_to_extract(self) -> int:
+        """Videos that cannot be copied, as far as is known beforehand."""
+        everything = not all(target.reuse for target in self.targets)
+        names = [record.name for record in self.records]
+        return len(names) if everything else len(self.fresh.intersection(names))
+
+
+@dataclass(frozen=True)
+class VideoReport:
+    """What became of one video.
+
+    Attributes:
+        name: Of the video.
+        stage: Where it failed; None if it did not.
+        reason: Why it failed, one line.
+        note: What is odd about it, though it was extracted.
+        seconds: Wall time.
+        tries: How often it was tried; 0 if it was copied from older shards.
+        num_frames: Frames decoded; 0 if it failed or was copied.
+        peak_bytes: Largest resident memory so far of the process that extracted it; 0 if unknown.
+    """
+
+    name: str
+    stage: str | None = None
+    reason: str | None = None
+    note: str | None = None
+    seconds: float = 0.0
+    tries: int = 1
+    num_frames: int = 0
+    peak_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -46,71 +107,135 @@ class JobReport:
     """What a job did.
 
     Attributes:
-        num_videos: Videos extracted.
-        num_failures: Videos that failed.
-        duration_seconds: What it took.
-        notes: (name, note) of extracted videos that something is odd about.
+        number: Of the shard.
+        entries: What the index says of the shard, by the modality's folder.
+        videos: What became of each video.
+        stamps: What each source was when it was read, by name.
+        seconds: Wall time.
     """
 
-    num_videos: int
-    num_failures: int
-    duration_seconds: float
-    notes: tuple[tuple[str, str], ...]
+    number: int
+    entries: dict[str, ShardEntry]
+    videos: tuple[VideoReport, ...]
+    stamps: dict[str, Stamp | None]
+    seconds: float
 
 
-def run_job(job: Job) -> JobReport:
+def run_job(job: Job, seen: Callable[[VideoReport], None] | None = None) -> JobReport:
     """Extract the videos of one shard and write it, in each of the job's modalities.
 
     A video that fails, for whatever reason, is recorded in the shard and the next one is taken.
 
+    Args:
+        job: What to do.
+        seen: Is told of every video as soon as it is through.
+
     Raises:
         OutputError: A shard cannot be written.
     """
-    cv2.setNumThreads(1)
     began = time.perf_counter()
-    failures = 0
-    notes: list[tuple[str, str]] = []
+    videos, stamps = [], {}
     with ExitStack() as stack:
         outputs = [
-            Output(
-                header.modality,
-                unit_maker(header.modality),
-                stack.enter_context(ShardWriter(path, header)),
-            )
-            for path, header in job.targets
+            _Output(stack.enter_context(ShardWriter(target.path, target.header)), target)
+            for target in job.targets
         ]
+        extractor = stack.enter_context(borrowed_process()) if job.isolated else InProcess()
         for record in job.records:
-            reason = _extract(job, record, outputs, notes)
-            failures += reason is not None
-            _tick(job.ticks, DONE if reason is None else FAILED)
-        for output in outputs:
-            output.writer.finish()
+            stamps[record.name] = stamp_of(job.data / record.name, with_hash=job.check_hash)
+            video = _extract(job, record, outputs, extractor, stamps[record.name])
+            videos.append(video)
+            if seen is not None:
+                seen(video)
+        entries = {output.folder: output.finish() for output in outputs}
     seconds = time.perf_counter() - began
-    return JobReport(len(job.records) - failures, failures, seconds, tuple(notes))
+    return JobReport(job.number, entries, tuple(videos), stamps, seconds)
+
+
+class _Output:
+    """The shard of one modality that is being made, and the older one that it may take from."""
+
+    def __init__(self, writer: ShardWriter, target: Target) -> None:
+        self.writer = writer
+        self.modality = target.header.modality
+        self.folder = self.modality.folder
+        self._target = target
+        self._places: dict[str, int] = {}
+        self._failed: dict[str, tuple[str, str]] = {}
+        if target.reuse:
+            try:
+                self._old = Shard(target.path)
+            except ShardError:  # damaged: everything is made anew
+                return
+            tables = self._old.tables
+            self._places = {name: place for place, name in enumerate(tables.video_name)}
+            failures = zip(tables.failed_stage, tables.failed_reason)
+            self._failed = dict(zip(tables.failed_name, failures))
+
+    def copy(self, record: Record) -> bool:
+        """Take a video, or its failure, from the older shard; return whether that was possible."""
+        if record.name in self._places:
+            try:
+                self.writer.copy_video(self._old, self._places[record.name], record.label)
+            except ShardError:  # its images are damaged
+                return False
+            return True
+        if record.name in self._failed:
+            self.writer.drop_video(record.name, *self._failed[record.name])
+            return True
+        return False
+
+    def finish(self) -> ShardEntry:
+        """Write the shard and return what the index says of it."""
+        return shard_entry(self._target.path, self._target.header, self.writer.finish())
 
 
 def _extract(
-    job: Job, record: Record, outputs: list[Output], notes: list[tuple[str, str]]
-) -> str | None:
-    """Extract one video, adding to the notes; return why it failed, or None."""
-    try:
-        note = extract_video(job.data / record.name, record, job.plan, outputs)
-    except OutputError:
-        raise
-    except Exception as error:  # one bad file must not cost the others
-        reason = " ".join(str(error).split()) or type(error).__name__
+    job: Job,
+    record: Record,
+    outputs: list[_Output],
+    extractor: Extractor,
+    stamp: Stamp | None,
+) -> VideoReport:
+    """Bring one video into every shard, from the older shard or from its file."""
+    if record.name not in job.fresh:
+        outputs = [output for output in outputs if not output.copy(record)]
+    if not outputs:
+        return VideoReport(record.name, tries=0)
+    path = (job.data / record.name).absolute()
+    modalities = tuple(output.modality for output in outputs)
+    task = Task(path, job.plan, modalities, job.limits)
+    began = time.perf_counter()
+
+    def emit(place: int, unit: int, frame: int, data: bytes) -> None:
+        outputs[place].writer.add_image(unit, frame, data)
+
+    def report(tries: int, **fields: Any) -> VideoReport:
+        seconds = time.perf_counter() - began
+        peak = getattr(extractor, "peak_bytes", 0)
+        return VideoReport(record.name, seconds=seconds, tries=tries, peak_bytes=peak, **fields)
+
+    for number in range(1, _TRIES + 1):
+        failure: VideoError | None = None
+        try:
+            extracted = extractor.extract(task, emit)
+            if not is_unchanged(path, stamp):
+                raise VideoError("the file was changed while it was read; run the command again")
+        except VideoError as error:
+            failure = error
+        if failure is None:
+            for output, row in zip(outputs, extracted.rows):
+                output.writer.end_video(record.name, record.label, **vars(row))
+            return report(number, note=extracted.note, num_frames=extracted.rows[0].num_frames)
+        if not isinstance(failure, LostProcess):
+            break
         for output in outputs:
-            output.writer.drop_video(record.name, reason)
-        return reason
-    if note is not None:
-        notes.append((record.name, note))
-    return None
-
-
-def _tick(path: Path, mark: bytes) -> None:
-    """Append one byte; appends this small do not interleave."""
-    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    try:
-        os.write(file, mark)
-    finally:
-        os.close(file)
+            output.writer.discard_video()
+    reason = " ".join(str(failure).split())
+    if isinstance(failure, LostProcess):
+        reason += f", in each of {_TRIES} tries"
+    assert failure is not None
+    stage = failure.stage or "decode"
+    for output in outputs:
+        output.writer.drop_video(record.name, stage, reason)
+    return report(number, stage=stage, reason=reason)

@@ -6,24 +6,35 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from preprocess.job import FAILED
+from preprocess.job import VideoReport
 
 _BAR_SECONDS = 0.25
 _LINE_SECONDS = 10.0
 
 
-def read_ticks(path: Path) -> tuple[int, int]:
-    """Return (videos through, of these failed) from a file of ticks."""
-    try:
-        marks = path.read_bytes()
-    except FileNotFoundError:
-        return 0, 0
-    return len(marks), marks.count(FAILED)
+class Tally:
+    """Counts the videos that are through; threads may share it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._through = self._failed = 0
+
+    def add(self, video: VideoReport) -> None:
+        """Count a video, unless it was merely copied."""
+        if video.tries:
+            with self._lock:
+                self._through += 1
+                self._failed += video.stage is not None
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """(videos through, of these failed)."""
+        with self._lock:
+            return self._through, self._failed
 
 
 def progress_line(label: str, through: int, failed: int, total: int, seconds: float) -> str:
@@ -44,18 +55,18 @@ def _clock(seconds: float) -> str:
 
 
 @contextmanager
-def watch(ticks: Path, total: int, label: str, console: Console) -> Iterator[None]:
-    """Show the progress that workers record in a file of ticks, until the block ends.
+def watch(tally: Tally, total: int, label: str, console: Console) -> Iterator[None]:
+    """Show the progress that a tally counts, until the block ends.
 
     Args:
-        ticks: The file; one byte for every video that is through.
+        tally: Counts what is through.
         total: Videos in all.
         label: What is being extracted.
         console: Where to show it.
     """
     show = _bar if console.is_terminal else _lines
     stop = threading.Event()
-    thread = threading.Thread(target=show, args=(ticks, total, label, console, stop), daemon=True)
+    thread = threading.Thread(target=show, args=(tally, total, label, console, stop), daemon=True)
     thread.start()
     try:
         yield
@@ -64,11 +75,11 @@ def watch(ticks: Path, total: int, label: str, console: Console) -> Iterator[Non
         thread.join()
 
 
-def _lines(ticks: Path, total: int, label: str, console: Console, stop: threading.Event) -> None:
+def _lines(tally: Tally, total: int, label: str, console: Console, stop: threading.Event) -> None:
     began = time.monotonic()
     shown = 0
     while not stop.wait(_LINE_SECONDS):
-        through, failed = read_ticks(ticks)
+        through, failed = tally.counts
         if through != shown:
             seconds = time.monotonic() - began
             console.print(
@@ -79,7 +90,7 @@ def _lines(ticks: Path, total: int, label: str, console: Console, stop: threadin
             shown = through
 
 
-def _bar(ticks: Path, total: int, label: str, console: Console, stop: threading.Event) -> None:
+def _bar(tally: Tally, total: int, label: str, console: Console, stop: threading.Event) -> None:
     began = time.monotonic()
     columns = (
         TextColumn("{task.description}"),
@@ -93,7 +104,7 @@ def _bar(ticks: Path, total: int, label: str, console: Console, stop: threading.
         task = progress.add_task(label, total=total, rate=0.0, failed=0)
         while True:
             done = stop.wait(_BAR_SECONDS)
-            through, failed = read_ticks(ticks)
+            through, failed = tally.counts
             rate = through / max(time.monotonic() - began, 1e-9)
             progress.update(task, completed=through, failed=failed, rate=rate)
             if done:

@@ -140,7 +140,7 @@ def tiny_shard(tmp_path: Path) -> Path:
         for label, name in enumerate(("walk/a.avi", "run/b.avi")):
             units = generator.integers(0, 256, (4, 2, 3, 3), dtype=np.uint8)
             add_video(writer, modality, units, name=name, label=label, starts=(0, 2, 3))
-        writer.drop_video("run/c.avi", "no such file")
+        writer.drop_video("run/c.avi", "open", "no such file")
         writer.finish()
     return folder / "shard-00000.h5"
 

@@ -30,7 +30,7 @@ def folder(tmp_path: Path) -> Path:
                 units = generator.integers(0, 256, (3, 2, 3, 3), dtype=np.uint8)
                 add_video(writer, modality, units, name=f"{video}{number}.avi", starts=(0, 2))
             if number:
-                writer.drop_video("c.avi", "no such file")
+                writer.drop_video("c.avi", "open", "no such file")
             tables = writer.finish()
         entries.append(
             ShardEntry(

@@ -23,12 +23,15 @@ from conftest import (
 from rich.console import Console
 
 from preprocess import extraction
+from preprocess.assignment import default_videos_per_shard
 from preprocess.camera import warped_flow
-from preprocess.executor import run_jobs
-from preprocess.extract import default_videos_per_shard, extract_dataset
+from preprocess.executor import make_executor, run_jobs
+from preprocess.extract import extract_dataset
 from preprocess.flow import flow_function, flow_parameters
+from preprocess.isolation import end_processes
 from preprocess.tvl1 import tvl1_flow
 from preprocess.video import Video
+from preprocess.work import Options
 from tsn_core.check import folder_defects
 from tsn_core.errors import InputError, TSNError
 from tsn_core.manifest import Manifest, Record
@@ -71,10 +74,15 @@ def extract(data, out, modalities=ALL, plan=PLANS["sparse"], names=None, jobs=1,
         modalities=modalities,
         plan=plan,
         videos_per_shard=options.pop("videos_per_shard", None),
-        num_workers=jobs,
+        executor=make_executor("local", num_workers=jobs, stop=end_processes),
         console=QUIET,
-        **options,
+        options=Options(**{"isolated": False, **options}),
     )
+
+
+def reasons_of(summary) -> dict[str, str]:
+    """Why videos failed, by name."""
+    return {name: line["reason"] for name, line in summary.failures.items()}
 
 
 def opened(out, kind) -> ShardSet:
@@ -140,11 +148,11 @@ def lengths(tmp_path_factory):
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
 def test_every_snippet_of_every_modality_is_the_naive_one(lengths, tmp_path, plan):
     summary = extract(lengths, tmp_path, plan=plan, videos_per_shard=7)
-    assert summary.failures == {}
+    assert reasons_of(summary) == {}
     for kind in ALL:
         for length in (*range(1, 10), 47):
             assert_is_naive(tmp_path, kind, plan, lengths, f"{length}.avi")
-        assert folder_defects(tmp_path / "d" / kind.folder) == []
+        assert folder_defects(tmp_path / "d" / kind.folder).lines == []
 
 
 @pytest.mark.parametrize(
@@ -271,7 +279,7 @@ def test_a_file_that_changes_between_two_passes_fails(tmp_path, monkeypatch):
         self.path.write_bytes(shorter)
 
     monkeypatch.setattr(Video, "frames", change)
-    assert extract(data, tmp_path / "out").failures == {
+    assert reasons_of(extract(data, tmp_path / "out")) == {
         "x.avi": "20 frames decoded at first, 18 the second time; the file is damaged, or was "
         "changed meanwhile"
     }
@@ -293,7 +301,7 @@ def test_fps_needs_a_frame_rate(tmp_path, monkeypatch):
             return float("nan") if name == cv2.CAP_PROP_FPS else self.capture.get(name)
 
     monkeypatch.setattr(cv2, "VideoCapture", Rateless)
-    assert extract(data, tmp_path / "fps", plan=PLANS["fps"]).failures == {
+    assert reasons_of(extract(data, tmp_path / "fps", plan=PLANS["fps"])) == {
         "x.avi": "the file states no frame rate, which --fps needs; use --snippets"
     }
     extract(data, tmp_path / "sparse")
@@ -349,10 +357,16 @@ def test_a_failure_costs_its_video_only(lengths, tmp_path):
         "5.avi": "not a video that FFmpeg can open, or it has no video stream",
         "6.avi": "no such file",
     }
-    assert summary.failures == reasons
+    assert reasons_of(summary) == reasons
     lines = (tmp_path / "d" / "failures.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == [
-        {"name": name, "reason": reasons[name], "modalities": ["flow-farneback", "rgb", "rgbdiff"]}
+        {
+            "name": name,
+            "stage": "open",
+            "reason": reasons[name],
+            "modalities": ["flow-farneback", "rgb", "rgbdiff"],
+            "command": f"tsn-preprocess try {tmp_path / 'd'} {name} --data {data}",
+        }
         for name in sorted(reasons)
     ]
     for kind in ALL:
@@ -378,7 +392,7 @@ def test_a_failure_half_way_leaves_no_images(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Video, "frames", fail)
     summary = extract(data, tmp_path / "bad", plan=PLANS["dense"], videos_per_shard=3)
-    assert summary.failures == {"y.avi": "block 7 is bad"}
+    assert reasons_of(summary) == {"y.avi": "block 7 is bad"}
     for kind in ALL:
         good, bad = (
             Shard(tmp_path / out / "d" / kind.folder / "shard-00000.h5") for out in ("good", "bad")
@@ -393,12 +407,18 @@ def test_failures_of_other_modalities_do_not_count(lengths, tmp_path, monkeypatc
 
     with monkeypatch.context() as patch:
         patch.setattr("preprocess.units.quantize_flow", fail)
-        assert extract(lengths, tmp_path, [ALL[1]], names=["9.avi"]).failures == {
+        assert reasons_of(extract(lengths, tmp_path, [ALL[1]], names=["9.avi"])) == {
             "9.avi": "no flow"
         }
     assert extract(lengths, tmp_path, [ALL[0]], names=["9.avi"]).failures == {}
     line = json.loads((tmp_path / "d" / "failures.jsonl").read_text())
-    assert line == {"name": "9.avi", "reason": "no flow", "modalities": ["flow-farneback"]}
+    assert line == {
+        "name": "9.avi",
+        "stage": "flow",
+        "reason": "no flow",
+        "modalities": ["flow-farneback"],
+        "command": f"tsn-preprocess try {tmp_path / 'd'} 9.avi --data {lengths}",
+    }
 
 
 def test_without_failures_there_is_no_list(lengths, tmp_path):
@@ -487,7 +507,7 @@ def test_a_killed_run_is_continued(lengths, tmp_path, number):
     assert list(out.rglob(".*.tmp")), "it died before the file had its name"
     assert not list(out.rglob("index.json")), "what is unfinished has no index"
     there = set(out.rglob("*.h5"))
-    assert len(there) == max(number - 1, 0)  # the manifest was published, too
+    assert len(there) == max(number - 2, 0)  # manifest and sources were published, too
     extract(lengths, out, videos_per_shard=4)
     extract(lengths, tmp_path / "whole", videos_per_shard=4)
     assert tree_bytes(out) == tree_bytes(tmp_path / "whole")
@@ -499,11 +519,11 @@ def test_a_folder_that_is_being_changed_has_no_index(lengths, tmp_path, monkeypa
     complete = tree_bytes(tmp_path)
     (tmp_path / "d" / "rgb" / "shard-00001.h5").unlink()
 
-    def interrupt(*_):
+    def interrupt(*_, **__):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("preprocess.extract.run_jobs", interrupt)
+        patch.setattr("preprocess.extract.run_job", interrupt)
         with pytest.raises(KeyboardInterrupt):
             extract(lengths, tmp_path, [ALL[0]])
     assert not (tmp_path / "d" / "rgb" / "index.json").exists()
@@ -597,12 +617,17 @@ def test_failed_videos_are_tried_again_when_asked_to(tmp_path):
     data = tmp_path / "data"
     for name in "abc":
         write_clip(data / f"{name}.avi", moving_frames(9))
-    good = (data / "b.avi").read_bytes()
-    (data / "b.avi").write_bytes(b"")
+    bad = data / "b.avi"
+    good = bad.read_bytes()
+    bad.write_bytes(b"not a video".ljust(len(good)))
+    os.utime(bad, ns=(0, 0))
     first = extract(data, tmp_path, videos_per_shard=1)
-    assert first.failures == {"b.avi": "the file is empty; download or copy it again"}
+    assert reasons_of(first) == {
+        "b.avi": "not a video that FFmpeg can open, or it has no video stream"
+    }
     kept = (tmp_path / "d/rgb/shard-00000.h5").stat()
-    (data / "b.avi").write_bytes(good)
+    bad.write_bytes(good)  # behind our back, as if a decoder was mended
+    os.utime(bad, ns=(0, 0))
     assert extract(data, tmp_path, videos_per_shard=1).num_jobs == 0
     again = extract(data, tmp_path, videos_per_shard=None, retry_failures=True)
     assert again.num_jobs == 1 and again.failures == {}

@@ -4,8 +4,10 @@ import io
 
 from rich.console import Console
 
-from preprocess.job import DONE, FAILED
-from preprocess.progress import _bar, _lines, progress_line, read_ticks, watch
+from preprocess.job import VideoReport
+from preprocess.progress import Tally, _bar, _lines, progress_line, watch
+
+DONE, FAILED = VideoReport("a.avi"), VideoReport("b.avi", "decode", "no frame")
 
 
 class Rounds:
@@ -21,11 +23,16 @@ class Rounds:
         return False
 
 
-def test_ticks_are_counted(tmp_path):
-    ticks = tmp_path / "ticks"
-    assert read_ticks(ticks) == (0, 0)
-    ticks.write_bytes(DONE * 3 + FAILED + DONE)
-    assert read_ticks(ticks) == (5, 1)
+def add(tally, *videos):
+    for video in videos:
+        tally.add(video)
+
+
+def test_videos_are_counted():
+    tally = Tally()
+    assert tally.counts == (0, 0)
+    add(tally, DONE, DONE, FAILED, DONE, VideoReport("copied.avi", tries=0))
+    assert tally.counts == (4, 1)
 
 
 def test_a_line_before_anything_is_through():
@@ -35,16 +42,16 @@ def test_a_line_before_anything_is_through():
     )
 
 
-def test_lines_come_when_there_is_news(tmp_path):
-    ticks = tmp_path / "ticks"
+def test_lines_come_when_there_is_news():
+    tally = Tally()
     console = Console(file=io.StringIO(), width=20)
     news = Rounds(
         lambda: None,
-        lambda: ticks.write_bytes(DONE * 2),
+        lambda: add(tally, DONE, DONE),
         lambda: None,
-        lambda: ticks.write_bytes(DONE * 2 + FAILED),
+        lambda: add(tally, FAILED),
     )
-    _lines(ticks, 10, "a dataset with a long name", console, news)
+    _lines(tally, 10, "a dataset with a long name", console, news)
     lines = console.file.getvalue().splitlines()
     assert [line.partition(" videos,")[0] for line in lines] == [
         "a dataset with a long name: 2/10",
@@ -53,17 +60,17 @@ def test_lines_come_when_there_is_news(tmp_path):
     assert lines[1].endswith(" left, 1 failed")
 
 
-def test_the_bar_shows_counts_and_goes_away(tmp_path):
-    ticks = tmp_path / "ticks"
-    ticks.write_bytes(DONE * 3 + FAILED)
+def test_the_bar_shows_counts_and_goes_away():
+    tally = Tally()
+    add(tally, DONE, DONE, DONE, FAILED)
     console = Console(file=io.StringIO(), force_terminal=True, width=100)
-    _bar(ticks, 10, "hmdb51", console, Rounds(lambda: None))
+    _bar(tally, 10, "hmdb51", console, Rounds(lambda: None))
     shown = console.file.getvalue()
     assert "hmdb51" in shown and "4/10" in shown and "1 failed" in shown
 
 
-def test_watching_ends_with_the_block(tmp_path):
+def test_watching_ends_with_the_block():
     console = Console(file=io.StringIO())
-    with watch(tmp_path / "ticks", 3, "d", console):
+    with watch(Tally(), 3, "d", console):
         pass
     assert console.file.getvalue() == ""

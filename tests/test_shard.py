@@ -73,7 +73,7 @@ def test_round_trip(shard, spool, tmp_path_factory):
         patch.setattr(writer._spool, "_max_size", spool)
         for name, label, units, starts in videos:
             writer.add_image(0, 0, b"of a video that fails")
-            writer.drop_video(f"not {name}", "it was said so")
+            writer.drop_video(f"not {name}", "decode", "it was said so")
             add_video(writer, modality, units, name=name, label=label, starts=starts)
         writer.finish()
     opened = Shard(path)
@@ -121,7 +121,7 @@ def test_the_same_videos_give_the_same_bytes(tiny_shard, tmp_path):
         for label, name in enumerate(("walk/a.avi", "run/b.avi")):
             units = generator.integers(0, 256, (4, 2, 3, 3), dtype=np.uint8)
             add_video(writer, modality, units, name=name, label=label, starts=(0, 2, 3))
-        writer.drop_video("run/c.avi", "no such file")
+        writer.drop_video("run/c.avi", "open", "no such file")
         writer.finish()
     assert (tmp_path / "again.h5").read_bytes() == tiny_shard.read_bytes()
 
@@ -662,7 +662,7 @@ def test_a_pickled_set_holds_no_images(tmp_path):
 def test_a_set_of_failures_only(tmp_path):
     modality = stored("rgb", height=2, width=3)
     with ShardWriter(tmp_path / "shard-00000.h5", header_of(modality)) as writer:
-        writer.drop_video("a.avi", "no such file")
+        writer.drop_video("a.avi", "open", "no such file")
         writer.finish()
     entry = ShardEntry("shard-00000.h5", "f" * 64, 0, 0, 0, 0, 1)
     write_index(Index("tiny", modality, {"snippets": 3}, ("walk", "run"), (entry,)), tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,8 +14,9 @@ TEMPORARY_SUFFIX = ".tmp"
 
 
 def temporary_path(path: Path) -> Path:
-    """Return the name under which ``path`` is written first: same folder, this process only."""
-    return path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
+    """Return a name under which to write ``path`` first: in its folder, and nobody else's."""
+    token = f"{os.getpid()}-{secrets.token_hex(4)}"  # other machines may write there, too
+    return path.with_name(f".{path.name}.{token}{TEMPORARY_SUFFIX}")
 
 
 def publish(temporary: Path, path: Path) -> None:

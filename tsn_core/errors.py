@@ -16,7 +16,14 @@ class InputError(TSNError, ValueError):
 
 
 class VideoError(TSNError, OSError):
-    """A video file could not be decoded."""
+    """A video file could not be extracted.
+
+    Attributes:
+        stage: Where that came up: open, decode, a modality's name, encode, crash, timeout or
+            memory; None where nobody has said.
+    """
+
+    stage: str | None = None
 
 
 class ShardError(TSNError, OSError):

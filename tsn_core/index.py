@@ -12,6 +12,7 @@ from typing import Any
 from tsn_core.atomic import write_text
 from tsn_core.errors import ShardError
 from tsn_core.modality import StoredModality
+from tsn_core.shard_format import ShardHeader, ShardTables
 
 INDEX_NAME = "index.json"
 _FORMAT, _VERSION = "tsn-index", 1
@@ -32,6 +33,23 @@ class ShardEntry:
     def __post_init__(self) -> None:
         if PurePosixPath(self.file).name != self.file or "\\" in self.file or not self.file:
             raise ShardError(f"{self.file!r}: a plain file name expected")
+
+
+def shard_entry(path: Path, header: ShardHeader, tables: ShardTables) -> ShardEntry:
+    """Return what an index says of a shard that is in place.
+
+    Raises:
+        OSError: The file is not there.
+    """
+    return ShardEntry(
+        file=path.name,
+        fingerprint=header.fingerprint,
+        num_bytes=path.stat().st_size,
+        num_videos=tables.num_videos,
+        num_images=tables.num_images,
+        num_snippets=tables.num_snippets,
+        num_failures=len(tables.failed_name),
+    )
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""How messages list names."""
+"""How messages list and count things."""
 
 from __future__ import annotations
 
@@ -13,3 +13,13 @@ def few(names: Sequence[str], most: int = 3) -> str:
         ('a, b, c', 'a, b, c, …')
     """
     return ", ".join([*names[:most], *["…"][: len(names) > most]])
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number of things, in words.
+
+    Examples:
+        >>> count(1, "video"), count(2, "video")
+        ('1 video', '2 videos')
+    """
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from tsn_core.atomic import write_text
 from tsn_core.errors import InputError
@@ -19,6 +20,7 @@ from tsn_core.errors import InputError
 MANIFEST_NAME = "manifest.jsonl"  # beside the shards of a dataset
 SUBSETS = ("train", "val", "test")
 _FORMAT, _VERSION = "tsn-manifest", 1
+_MOST_SHARDS = 1 << 31
 
 
 def check_relative(path: str) -> str:
@@ -46,11 +48,13 @@ class Record:
         label: Class id, 0-based.
         splits: Subset (``train``, ``val`` or ``test``) by number of the split; a split that does
             not use the video is absent.
+        shard: Number of the shard that holds it; None before an extraction has decided.
     """
 
     name: str
     label: int
     splits: Mapping[int, str] = field(default_factory=dict)
+    shard: int | None = None
 
     def __post_init__(self) -> None:
         check_relative(self.name)
@@ -107,10 +111,13 @@ def write_manifest(manifest: Manifest, path: str | os.PathLike[str]) -> None:
         "dataset": manifest.dataset,
         "class_names": manifest.class_names,
     }
-    lines = [head]
+    lines: list[dict[str, Any]] = [head]
     for record in manifest.records:
         splits = {str(split): subset for split, subset in sorted(record.splits.items())}
-        lines.append({"name": record.name, "label": record.label, "splits": splits})
+        line: dict[str, Any] = {"name": record.name, "label": record.label, "splits": splits}
+        if record.shard is not None:
+            line["shard"] = record.shard
+        lines.append(line)
     write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 
 
@@ -146,7 +153,10 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
             splits = {int(split): subset for split, subset in entry["splits"].items()}
             if not isinstance(entry["label"], int):
                 raise InputError(f"label must be a whole number, got {entry['label']!r}")
-            records.append(Record(str(entry["name"]), entry["label"], splits))
+            shard = entry.get("shard")
+            if shard is not None and not (isinstance(shard, int) and 0 <= shard < _MOST_SHARDS):
+                raise InputError(f"shard must be a whole number >= 0, got {shard!r}")
+            records.append(Record(str(entry["name"]), entry["label"], splits, shard))
     except InputError as error:
         raise InputError(f"{path}, line {number}: {error}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:

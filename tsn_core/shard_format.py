@@ -36,7 +36,7 @@ TABLE_DTYPES: dict[str, np.dtype] = {
     "video_warped": np.dtype("<i4"),
     "video_crc32": np.dtype("<u4"),
 }
-STRING_TABLES = ("video_name", "failed_name", "failed_reason")
+STRING_TABLES = ("video_name", "failed_name", "failed_stage", "failed_reason")
 
 
 def shard_name(number: int) -> str:
@@ -114,6 +114,7 @@ class ShardTables:
         video_crc32: (V,); CRC-32 of the video's bytes in ``images``.
         video_name: (V,); unique names.
         failed_name: (F,); videos of this shard that could not be extracted.
+        failed_stage: (F,); where it came up: open, decode, rgb, flow, …, crash, timeout, memory.
         failed_reason: (F,); why, one line each.
     """
 
@@ -132,6 +133,7 @@ class ShardTables:
     video_crc32: np.ndarray
     video_name: tuple[str, ...]
     failed_name: tuple[str, ...]
+    failed_stage: tuple[str, ...]
     failed_reason: tuple[str, ...]
 
     @property
@@ -184,11 +186,10 @@ class ShardTables:
             shape, expected = getattr(self, name).shape, shapes.get(name, (videos,))
             if shape != expected:
                 found.append(f"{name}: shape {expected} expected, got {shape}")
-        if len(self.failed_name) != len(self.failed_reason):
-            found.append(
-                f"failed_reason: {len(self.failed_name)} entries expected, "
-                f"got {len(self.failed_reason)}"
-            )
+        for name in ("failed_stage", "failed_reason"):
+            entries = len(getattr(self, name))
+            if len(self.failed_name) != entries:
+                found.append(f"{name}: {len(self.failed_name)} entries expected, got {entries}")
         if found:
             return found
         for name, total, what in (

@@ -101,8 +101,25 @@ class Shard:
 
     def snippet_frames(self, video: int) -> np.ndarray:
         """Return the source frame that each snippet of a video begins at, (S,) int64."""
+        return self.tables.image_frame[self.video_snippets(video)].astype(np.int64)
+
+    def video_snippets(self, video: int) -> np.ndarray:
+        """Return the first image of each snippet of a video, (S,) int64."""
         first, last = self.tables.video_snippet[video : video + 2]
-        return self.tables.image_frame[self.tables.snippet_image[first:last]].astype(np.int64)
+        return self.tables.snippet_image[first:last]
+
+    def video_bytes(self, video: int) -> np.ndarray:
+        """Return all encoded images of a video, one after the other, uint8.
+
+        Raises:
+            ShardError: They do not match their checksum.
+        """
+        if self._crc32(video) != self.tables.video_crc32[video]:
+            raise ShardError(
+                f"{self.path}: the images of {self.tables.video_name[video]} do not match their "
+                "checksum"
+            )
+        return self._stored(video)
 
     def read_snippets(self, video: int, snippets: Sequence[int] | np.ndarray) -> np.ndarray:
         """Return snippets of one video.
@@ -150,16 +167,22 @@ class Shard:
     def checksum_defects(self) -> list[str]:
         """Read every byte and return what does not match its checksum, one line each."""
         tables = self.tables
-        images = self._mapped()
         found = []
         if tables.crc32() != self.table_crc32:
             found.append("the tables do not match their checksum")
-        for video, name in enumerate(tables.video_name):
-            first, last = tables.video_image[video : video + 2]
-            data = images[tables.image_start[first] : tables.image_start[last]]
-            if zlib.crc32(data.data) != tables.video_crc32[video]:
-                found.append(f"the images of {name} do not match their checksum")
+        found.extend(
+            f"the images of {name} do not match their checksum"
+            for video, name in enumerate(tables.video_name)
+            if self._crc32(video) != tables.video_crc32[video]
+        )
         return found
+
+    def _crc32(self, video: int) -> int:
+        return zlib.crc32(self._stored(video).data)
+
+    def _stored(self, video: int) -> np.ndarray:
+        first, last = self.tables.video_image[video : video + 2]
+        return self._mapped()[self.tables.image_start[first] : self.tables.image_start[last]]
 
 
 def changed(path: Path) -> str:

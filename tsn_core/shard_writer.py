@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,18 @@ from tsn_core.shard_format import (
     ShardHeader,
     ShardTables,
 )
+from tsn_core.shard_reader import Shard
 from tsn_core.version import __version__
 
+_COPIED = (
+    "video_frames",
+    "video_fps",
+    "video_size",
+    "video_unit_size",
+    "video_padding",
+    "video_warped",
+    "video_crc32",
+)
 _SPOOL_BYTES = 16 << 20  # image bytes held in memory before they go to a temporary file
 _COPY_BYTES = 4 << 20
 
@@ -36,8 +46,8 @@ class ShardWriter:
     because their dataset is contiguous and its size is known only at the end. Use as a context
     manager; without ``finish`` nothing is left behind.
 
-    One video at a time: ``add_image`` for each of its units in ascending order, then either
-    ``end_video`` or ``drop_video``.
+    One video at a time: ``add_image`` for each of its units in ascending order, then ``end_video``,
+    ``discard_video`` to begin it anew, or ``drop_video``; or ``copy_video`` from another shard.
     """
 
     def __init__(self, path: str | os.PathLike[str], header: ShardHeader) -> None:
@@ -104,7 +114,7 @@ class ShardWriter:
         name: str,
         label: int,
         *,
-        starts: np.ndarray,
+        starts: np.ndarray | Sequence[int],
         num_frames: int,
         fps: float,
         size: tuple[int, int],
@@ -143,8 +153,38 @@ class ShardWriter:
         tables["video_crc32"].append(self._crc32)
         self._units, self._crc32 = [], 0
 
-    def drop_video(self, name: str, reason: str) -> None:
-        """Forget the images of the open video and record why it failed.
+    def copy_video(self, shard: Shard, video: int, label: int) -> None:
+        """Append a video as another shard of the same settings holds it.
+
+        Args:
+            shard: The other one.
+            video: Its place there.
+            label: Class id, which may have changed.
+
+        Raises:
+            OutputError: The disk is full.
+        """
+        assert not self._units
+        tables, own = shard.tables, self._tables
+        first, last = tables.video_image[video : video + 2].tolist()
+        data = shard.video_bytes(video)
+        shift = own["image_start"][-1] - int(tables.image_start[first])
+        own["snippet_image"].extend(
+            (shard.video_snippets(video) + len(own["image_frame"]) - first).tolist()
+        )
+        own["image_start"].extend((tables.image_start[first + 1 : last + 1] + shift).tolist())
+        own["image_frame"].extend(tables.image_frame[first:last].tolist())
+        own["video_snippet"].append(len(own["snippet_image"]))
+        own["video_image"].append(len(own["image_frame"]))
+        own["video_name"].append(tables.video_name[video])
+        own["video_label"].append(label)
+        for name in _COPIED:
+            own[name].append(getattr(tables, name)[video].tolist())
+        with self._spooling():
+            self._spool.write(data.tobytes())
+
+    def discard_video(self) -> None:
+        """Forget the images of the open video.
 
         Raises:
             OutputError: The disk is full.
@@ -156,7 +196,16 @@ class ShardWriter:
             self._spool.seek(self._tables["image_start"][-1])
             self._spool.truncate()
         self._units, self._crc32 = [], 0
+
+    def drop_video(self, name: str, stage: str, reason: str) -> None:
+        """Forget the images of the open video and record where and why it failed.
+
+        Raises:
+            OutputError: The disk is full.
+        """
+        self.discard_video()
         self._tables["failed_name"].append(name)
+        self._tables["failed_stage"].append(stage)
         self._tables["failed_reason"].append(reason)
 
     def finish(self) -> ShardTables:

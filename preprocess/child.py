@@ -1,0 +1,117 @@
+"""The child process that extracts videos for ``preprocess.isolation``.
+
+It ends by itself when the process that started it is gone, even while it decodes; when nothing is
+asked of it for a while; and, whatever it hangs in, some time after its watcher should have done it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import queue
+import resource
+import signal
+import sys
+import threading
+import time
+import warnings
+from contextlib import suppress
+from dataclasses import asdict
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from preprocess.task import InProcess, Task
+from preprocess.wire import DONE, FAILED, STARTED, WARNING, Outbox
+from tsn_core.errors import VideoError
+
+_IDLE_SECONDS = 60.0
+_ALARM_SECONDS = 60  # past the limit at which the watcher ends a process that hangs
+
+
+def main(read_fd: int, write_fd: int) -> None:
+    """Extract what is asked for until there is nobody to ask any more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is the watcher that is interrupted
+    _be_the_first_to_go()
+    requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    listener = threading.Thread(
+        target=_listen, args=(Connection(read_fd, writable=False), requests), daemon=True
+    )
+    listener.start()
+    outbox = Outbox(Connection(write_fd, readable=False))
+
+    def warn(message: Warning | str, *_: Any, **__: Any) -> None:
+        outbox.send(WARNING, str(message).encode())
+
+    warnings.showwarning = warn
+    heart = _Heart(outbox)
+    extractor = InProcess(heart.beat)
+    with suppress(queue.Empty, BrokenPipeError):
+        while True:
+            task: Task = pickle.loads(requests.get(timeout=_IDLE_SECONDS))
+            heart.start(task.limits.stall_seconds)
+            outbox.send(STARTED)
+            _extract(extractor, task, outbox)
+            heart.stop()
+    os._exit(0)  # without waiting for what libraries have left running
+
+
+class _Heart:
+    """Tells the watcher that work goes on; has the kernel end a process that hangs unwatched."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+        self._seconds = 0
+        self._next = 0.0
+
+    def start(self, stall_seconds: float) -> None:
+        """Begin a video that may be silent for that long."""
+        self._seconds = min(int(stall_seconds) + _ALARM_SECONDS, 1 << 30)
+        self._next = 0.0
+        self.beat()
+
+    def beat(self) -> None:
+        """Say that work goes on; cheap enough for every frame."""
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + 1.0
+            signal.alarm(self._seconds)
+            self._outbox.alive()
+
+    def stop(self) -> None:
+        """End the video."""
+        signal.alarm(0)
+
+
+def _listen(connection: Connection, requests: queue.SimpleQueue[bytes]) -> None:
+    """Pass requests on; end the process once nobody can send any more."""
+    try:
+        while True:
+            requests.put(connection.recv_bytes())
+    except (EOFError, OSError):
+        os._exit(0)
+
+
+def _extract(extractor: InProcess, task: Task, outbox: Outbox) -> None:
+    try:
+        extracted = extractor.extract(task, outbox.image)
+    except BrokenPipeError:
+        raise
+    except VideoError as error:
+        outbox.send(FAILED, json.dumps({"stage": error.stage, "reason": str(error)}).encode())
+    else:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        peak_bytes = peak if sys.platform == "darwin" else peak * 1024
+        content = {"rows": [asdict(row) for row in extracted.rows], "note": extracted.note}
+        outbox.send(DONE, json.dumps({**content, "peak_bytes": peak_bytes}).encode())
+
+
+def _be_the_first_to_go() -> None:
+    """Ask the kernel to end this process rather than its watcher where memory runs out (Linux)."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("500")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,63 @@
+"""``failures.jsonl``: every video of a dataset that could not be extracted, and why."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+from tsn_core.atomic import write_text
+from tsn_core.check import modality_folders
+from tsn_core.errors import ShardError
+from tsn_core.index import read_index
+from tsn_core.shard_reader import Shard
+
+FAILURES_NAME = "failures.jsonl"
+
+
+def write_failures(root: Path, data: Path) -> dict[str, dict[str, Any]]:
+    """Write the failures that all shards of a dataset record, or remove the file.
+
+    Args:
+        root: Folder of the dataset's shards.
+        data: Folder of the videos, for the command that tries one of them.
+
+    Returns:
+        The lines by name of the video: ``name``, ``stage``, ``reason``, ``modalities`` (folders)
+        and ``command``.
+    """
+    failures: dict[str, dict[str, Any]] = {}
+    for folder in modality_folders(root):
+        for path in _shards_with_failures(folder):
+            try:
+                tables = Shard(path).tables
+            except ShardError:  # of a modality that this run does not make; verify finds it
+                continue
+            rows = zip(tables.failed_name, tables.failed_stage, tables.failed_reason)
+            for name, stage, reason in rows:
+                entry = {"name": name, "stage": stage, "reason": reason, "modalities": []}
+                failures.setdefault(name, entry)["modalities"].append(folder.name)
+    for name, entry in failures.items():
+        entry["command"] = try_command(root, data, name)
+    lines = [json.dumps(failures[name], ensure_ascii=False) + "\n" for name in sorted(failures)]
+    path = root / FAILURES_NAME
+    if lines:
+        write_text(path, "".join(lines))
+    else:
+        path.unlink(missing_ok=True)
+    return failures
+
+
+def try_command(root: Path, data: Path, name: str) -> str:
+    """Return the command that extracts one video alone."""
+    words = ("tsn-preprocess", "try", str(root), name, "--data", str(data))
+    return shlex.join(words)
+
+
+def _shards_with_failures(folder: Path) -> list[Path]:
+    """Return the shards of a folder that record failures; all where no index tells."""
+    try:
+        return [folder / entry.file for entry in read_index(folder).shards if entry.num_failures]
+    except ShardError:
+        return sorted(folder.glob("shard-*.h5"))

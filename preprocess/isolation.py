@@ -1,0 +1,318 @@
+"""Extracting in a process of its own, which a crash, a hang or a memory bomb takes down alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
+from typing import IO, Any
+
+import psutil
+
+from preprocess.extraction import Emit, Extracted, VideoRow
+from preprocess.limits import Limits
+from preprocess.task import Task
+from preprocess.wire import ALIVE, DONE, FAILED, IMAGE, LARGEST_MESSAGE, STARTED, WARNING, messages
+from tsn_core.errors import MissingDependencyError, TSNError, VideoError
+
+CHILD_MODULE = "preprocess.child"
+_LOOK_SECONDS = 0.1  # between two looks at time and memory
+_START_SECONDS = 120.0
+_STARTS = 3  # tries to start a child before giving up
+_PIPE_BYTES = 1 << 20
+_ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
+
+
+class LostProcess(VideoError):
+    """The process that extracted a video died or had to be ended; another try may do better."""
+
+
+class VideoProcess:
+    """A child process that extracts one video after another, and is replaced when it is lost.
+
+    Not for two threads at once, except for ``close``.
+    """
+
+    def __init__(self) -> None:
+        self._child: subprocess.Popen[bytes] | None = None
+        self._closed = False
+        self._usage: psutil.Process | None = None
+        self._requests: Connection
+        self._answers: Connection
+        self._complaints: IO[bytes] | None = None
+        self.peak_bytes = 0
+
+    def extract(self, task: Task, emit: Emit) -> Extracted:
+        """Extract a video, handing out its images.
+
+        Raises:
+            LostProcess: The process crashed, or went beyond a limit of time or memory.
+            VideoError: The video cannot be extracted.
+            TSNError: No process can be started, or ``close`` was called.
+        """
+        began = heard = looked = time.monotonic()
+        self._submit(task)
+        while True:
+            try:
+                gathered = self._answers.recv_bytes(LARGEST_MESSAGE) if self._waits() else b""
+            except (EOFError, OSError):
+                raise self._lost() from None
+            if self._closed:
+                raise TSNError("the extraction was stopped")
+            now = time.monotonic()
+            if gathered:
+                heard = now
+            for kind, place, unit, frame, payload in messages(gathered):
+                if kind == IMAGE:
+                    emit(place, unit, frame, payload)
+                elif kind == DONE:
+                    return self._done(payload)
+                elif kind == FAILED:
+                    raise _failure(**json.loads(payload))
+                elif kind == WARNING:
+                    warnings.warn(payload.decode(), stacklevel=2)
+                else:
+                    assert kind == ALIVE, kind
+            if now - looked >= _LOOK_SECONDS:
+                looked = now
+                self._enforce(task.limits, now - began, now - heard)
+
+    def _waits(self) -> bool:
+        return self._answers.poll(_LOOK_SECONDS)
+
+    def _done(self, payload: bytes) -> Extracted:
+        content = json.loads(payload)
+        self.peak_bytes = content["peak_bytes"]
+        rows = tuple(
+            VideoRow(**{**row, "size": tuple(row["size"]), "unit_size": tuple(row["unit_size"])})
+            for row in content["rows"]
+        )
+        return Extracted(rows, content["note"])
+
+    def _enforce(self, limits: Limits, seconds: float, silent_seconds: float) -> None:
+        """End the process if it is beyond a limit.
+
+        Raises:
+            LostProcess: It was.
+        """
+        if limits.max_seconds is not None and seconds > limits.max_seconds:
+            raise self._end("timeout", f"not done after {limits.max_seconds:g} s (--max-seconds)")
+        if silent_seconds > limits.stall_seconds:
+            raise self._end("timeout", f"no frame for {limits.stall_seconds:g} s (--stall-seconds)")
+        used = self._resident_bytes()
+        if used > limits.max_memory_mb * 1e6:
+            raise self._end(
+                "memory", f"needed more than {limits.max_memory_mb:g} MB (--max-memory-mb)"
+            )
+
+    def _resident_bytes(self) -> int:
+        assert self._usage is not None
+        try:
+            return self._usage.memory_info().rss
+        except psutil.Error:  # it is gone, which is found out in a moment
+            return 0
+
+    def _end(self, stage: str, reason: str) -> LostProcess:
+        self._kill()
+        return _failure(stage, reason, LostProcess)
+
+    def _lost(self) -> VideoError:
+        """Return why the process is gone."""
+        if self._closed:
+            raise TSNError("the extraction was stopped")
+        assert self._child is not None
+        try:
+            status = self._child.wait(_LOOK_SECONDS * 10)
+        except subprocess.TimeoutExpired:  # it closed the connection and lives on
+            status = None
+        complaint = self._last_complaint()
+        self._kill()
+        if status is not None and status < 0:
+            name = signal.Signals(-status).name
+            reason = f"the decoding process was killed by {name}"
+            if name == "SIGKILL":
+                reason += ", as the kernel does when memory runs out"
+        else:
+            reason = f"the decoding process ended with status {status}"
+        return _failure("crash", f"{reason}: {complaint}" if complaint else reason, LostProcess)
+
+    def _last_complaint(self) -> str:
+        """Return the last line that the process wrote to its standard error."""
+        if self._complaints is None:
+            return ""
+        size = self._complaints.seek(0, os.SEEK_END)
+        self._complaints.seek(max(size - 1000, 0))
+        lines = self._complaints.read().decode(errors="replace").split("\n")
+        return next((" ".join(line.split()) for line in reversed(lines) if line.strip()), "")
+
+    def _submit(self, task: Task) -> None:
+        """Hand the task to a process that says that it has begun.
+
+        Raises:
+            TSNError: None can be started.
+        """
+        request = pickle.dumps(task)
+        for _ in range(_STARTS):
+            if self._closed:
+                raise TSNError("the extraction was stopped")
+            if self._child is None:
+                self._start()
+            with suppress(OSError, EOFError):  # one that was idle may just have gone home
+                self._requests.send_bytes(request)
+                while self._answers.poll(_START_SECONDS):
+                    for kind, *_, payload in messages(self._answers.recv_bytes(LARGEST_MESSAGE)):
+                        if kind == STARTED:
+                            return
+                        if kind == WARNING:
+                            warnings.warn(payload.decode(), stacklevel=2)
+            complaint = self._last_complaint()
+            self._kill()
+        raise TSNError(f"no process for decoding can be started: {complaint or 'it says nothing'}")
+
+    def _start(self) -> None:
+        if os.name == "nt":
+            raise MissingDependencyError(
+                "processes of their own for videos need Linux or macOS; use --no-isolation"
+            )
+        child_reads, requests = os.pipe()
+        answers, child_writes = os.pipe()
+        _widen(child_writes)
+        path = os.pathsep.join(entry for entry in sys.path if entry)
+        try:
+            self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 - closed by _kill
+        except OSError:  # no room for complaints
+            self._complaints = None
+        try:
+            self._child = subprocess.Popen(
+                [sys.executable, "-m", CHILD_MODULE, str(child_reads), str(child_writes)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self._complaints or subprocess.DEVNULL,
+                pass_fds=(child_reads, child_writes),
+                env={**os.environ, **_ONE_THREAD, "PYTHONPATH": path},
+            )
+            self._usage = psutil.Process(self._child.pid)
+        except (OSError, psutil.Error) as error:
+            raise TSNError(f"no process for decoding can be started: {error}") from error
+        finally:
+            os.close(child_reads)
+            os.close(child_writes)
+        self._requests = Connection(requests, readable=False)
+        self._answers = Connection(answers, writable=False)
+
+    def _kill(self) -> None:
+        if self._child is None:
+            return
+        with suppress(OSError):
+            self._child.kill()
+        self._child.wait()
+        self._child = None
+        self._requests.close()
+        self._answers.close()
+        if self._complaints is not None:
+            self._complaints.close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether ``close`` was called."""
+        return self._closed
+
+    def close(self) -> None:
+        """End the process, in the middle of a video if need be; ``extract`` then raises.
+
+        This alone may be called from any thread.
+        """
+        self._closed = True
+        child = self._child
+        if child is not None:
+            with suppress(OSError):
+                child.kill()
+
+    def dispose(self) -> None:
+        """End the process and let go of all that it held."""
+        self.close()
+        self._kill()
+
+    def __repr__(self) -> str:
+        return f"VideoProcess({self._child.pid if self._child else None})"
+
+
+def _failure(stage: str | None, reason: str, kind: type[VideoError] = VideoError, **_: Any) -> Any:
+    error = kind(reason)
+    error.stage = stage
+    return error
+
+
+def _widen(fd: int) -> None:
+    """Let a pipe hold a MiB, so that the two ends wait less for each other (Linux)."""
+    with suppress(ImportError, AttributeError, OSError):
+        import fcntl
+
+        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+
+
+class _Pool:
+    """The child processes of this process, kept between jobs: starting one takes half a second."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._idle: list[VideoProcess] = []
+        self._all: set[VideoProcess] = set()
+
+    @contextmanager
+    def borrow(self) -> Iterator[VideoProcess]:
+        with self._lock:
+            process = self._idle.pop() if self._idle else VideoProcess()
+            self._all.add(process)
+        try:
+            yield process
+        except BaseException:
+            process.close()  # it may be in the middle of a video
+            raise
+        finally:
+            with self._lock:
+                if process.closed:
+                    self._all.discard(process)
+                else:
+                    self._idle.append(process)
+            if process.closed:
+                process.dispose()
+
+    def close(self) -> None:
+        with self._lock:
+            idle, self._idle = self._idle, []
+            busy = self._all.difference(idle)
+            self._all = set()
+        for process in busy:
+            process.close()  # whoever borrowed it disposes of it
+        for process in idle:
+            process.dispose()
+
+    def forget(self) -> None:
+        """Drop what belongs to the process that this one was forked from."""
+        self.__init__()  # type: ignore[misc]
+
+
+_POOL = _Pool()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_POOL.forget)
+
+
+def borrowed_process() -> Any:
+    """Return a context manager that lends a ``VideoProcess``."""
+    return _POOL.borrow()
+
+
+def end_processes() -> None:
+    """End all child processes of this process."""
+    _POOL.close()

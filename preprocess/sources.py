@@ -1,0 +1,191 @@
+"""Whether the source videos are still those that the shards were made from.
+
+A hidden file beside a dataset's shards, ``.sources.jsonl``, records size, modification time and
+hash of every source at the time when it was extracted: one line for each shard, appended once the
+shard is in place, the last line of a shard being the one that counts. It is no part of the shards,
+whose bytes do not depend on when a file was copied.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import Any
+
+from tsn_core.atomic import write_text
+from tsn_core.errors import OutputError
+
+SOURCES_NAME = ".sources.jsonl"
+_HASHED_BYTES = 64 << 20  # of larger files only on demand: hashing would cost as much as extracting
+_BLOCK_BYTES = 1 << 20
+_THREADS = 16  # a file system over the network answers many questions at once
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What tells a file from another of the same name.
+
+    Attributes:
+        num_bytes: Its size.
+        mtime_ns: When it was modified, in nanoseconds since 1970.
+        digest: BLAKE2b hash of its content, 32 hexadecimal digits; None where it was not computed.
+    """
+
+    num_bytes: int
+    mtime_ns: int
+    digest: str | None = None
+
+    def same(self, other: Stamp, check_hash: bool) -> bool:
+        """Return whether both are of one file: by content if asked to and known, else by time."""
+        if self.num_bytes != other.num_bytes:
+            return False
+        if check_hash and self.digest is not None and other.digest is not None:
+            return self.digest == other.digest
+        return self.mtime_ns == other.mtime_ns
+
+
+def stamp_of(path: Path, *, with_hash: bool) -> Stamp | None:
+    """Return the stamp of a file, or None if it cannot be read.
+
+    Args:
+        path: Of the file.
+        with_hash: Whether a file of any size is hashed; else only one up to 64 MiB.
+    """
+    try:
+        status = path.stat()
+        digest = None
+        if with_hash or status.st_size <= _HASHED_BYTES:
+            digest = _digest(path)
+    except OSError:
+        return None
+    return Stamp(status.st_size, status.st_mtime_ns, digest)
+
+
+def _digest(path: Path) -> str:
+    state = hashlib.blake2b(digest_size=16)
+    with path.open("rb", buffering=0) as file:
+        while block := file.read(_BLOCK_BYTES):
+            state.update(block)
+    return state.hexdigest()
+
+
+def stamps_of(data: Path, names: Iterable[str], *, check_hash: bool) -> dict[str, Stamp | None]:
+    """Return the stamps of many files below a folder, by name; hashed only if asked to."""
+
+    def stamp(name: str) -> Stamp | None:
+        if check_hash:
+            return stamp_of(data / name, with_hash=True)
+        try:
+            status = (data / name).stat()
+        except OSError:
+            return None
+        return Stamp(status.st_size, status.st_mtime_ns)
+
+    names = list(names)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return dict(zip(names, pool.map(stamp, names)))
+
+
+Stamps = Mapping[str, "Stamp | None"]
+
+
+class Journal:
+    """The stamps of the sources of every shard of a dataset.
+
+    Attributes:
+        data: Folder that the sources were last read from; None if nobody has said.
+    """
+
+    def __init__(self, root: Path) -> None:
+        """Read what is recorded beside the shards below ``root``; a damaged line counts as none."""
+        self._path = root / SOURCES_NAME
+        self._stamps: dict[tuple[str, int], dict[str, Stamp | None]] = {}
+        self.data: Path | None = None
+        try:
+            lines = self._path.read_text(encoding="utf-8").split("\n")
+        except (OSError, UnicodeDecodeError):
+            return
+        for line in lines:
+            with suppress(ValueError, TypeError, KeyError, AttributeError):
+                self._take(json.loads(line))
+
+    def _take(self, entry: Any) -> None:
+        if "data" in entry:
+            self.data = Path(entry["data"])
+            return
+        stamps = {
+            str(name): None if stamp is None else Stamp(*stamp)
+            for name, stamp in entry["videos"].items()
+        }
+        for folder in entry["folders"]:
+            self._stamps[str(folder), int(entry["shard"])] = stamps
+
+    def changed(
+        self, folder: str, shard: int, names: Iterable[str], now: Stamps, check_hash: bool
+    ) -> set[str]:
+        """Return which of a shard's videos are not what they were when it was made.
+
+        One of which nothing is recorded counts as unchanged.
+        """
+        then = self._stamps.get((folder, shard), {})
+        found = set()
+        for name in names:
+            if name in then:
+                old, new = then[name], now[name]
+                same = old is new if old is None or new is None else new.same(old, check_hash)
+                if not same:
+                    found.add(name)
+        return found
+
+    def start(self, data: Path) -> None:
+        """Record the folder of the sources, dropping lines that no longer count.
+
+        Raises:
+            OutputError: The file cannot be written.
+        """
+        self.data = data = data.absolute()
+        lines = [json.dumps({"data": str(data)})]
+        lines += [self._line([folder], n, stamps) for (folder, n), stamps in self._stamps.items()]
+        write_text(self._path, "".join(line + "\n" for line in lines))
+
+    def append(self, folders: Iterable[str], shard: int, stamps: Stamps) -> None:
+        """Record the sources of a shard that is now in place.
+
+        Raises:
+            OutputError: The file cannot be written.
+        """
+        folders = list(folders)
+        for folder in folders:
+            self._stamps[folder, shard] = dict(stamps)
+        line = self._line(folders, shard, stamps) + "\n"
+        try:
+            with self._path.open("a", encoding="utf-8", newline="\n") as file:
+                file.write(line)
+        except OSError as error:
+            raise OutputError(
+                f"{self._path}: cannot be written: {error.strerror}; free space or choose "
+                "another place"
+            ) from error
+
+    @staticmethod
+    def _line(folders: list[str], shard: int, stamps: Stamps) -> str:
+        videos = {name: stamp and astuple(stamp) for name, stamp in stamps.items()}
+        content = {"folders": folders, "shard": shard, "videos": videos}
+        return json.dumps(content, ensure_ascii=False)
+
+
+def is_unchanged(path: Path, stamp: Stamp | None) -> bool:
+    """Return whether size and time of a file are still those of a stamp."""
+    try:
+        status = path.stat()
+    except OSError:
+        return stamp is None
+    return stamp is not None and (status.st_size, status.st_mtime_ns) == (
+        stamp.num_bytes,
+        stamp.mtime_ns,
+    )

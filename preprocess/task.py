@@ -1,0 +1,64 @@
+"""One video to extract, and doing so in this very process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+
+from preprocess.extraction import Emit, Extracted, extract_video
+from preprocess.limits import Limits
+from preprocess.units import UnitMaker, unit_maker
+from tsn_core.modality import StoredModality
+from tsn_core.sampling import SnippetPlan
+
+
+@dataclass(frozen=True)
+class Task:
+    """A video file and what to make of it; see ``extract_video``."""
+
+    path: Path
+    plan: SnippetPlan
+    modalities: tuple[StoredModality, ...]
+    limits: Limits = field(default_factory=Limits)
+
+
+class Extractor(Protocol):
+    """What extracts videos, one at a time."""
+
+    def extract(self, task: Task, emit: Emit) -> Extracted:
+        """Extract a video, handing out its images.
+
+        Raises:
+            VideoError: It cannot be extracted; what was handed out of it is void.
+        """
+
+
+class InProcess:
+    """Extracts in this very process, which a decoder that crashes takes down with it."""
+
+    def __init__(self, beat: Callable[[], None] | None = None) -> None:
+        cv2.setNumThreads(1)
+        self._beat = beat
+        self._makers: dict[str, UnitMaker] = {}
+
+    def extract(self, task: Task, emit: Emit) -> Extracted:
+        """Extract a video; of the limits, those of time and memory are not enforced."""
+        return extract_video(
+            task.path,
+            task.plan,
+            task.modalities,
+            [self._maker(modality) for modality in task.modalities],
+            emit,
+            limits=task.limits,
+            beat=self._beat,
+        )
+
+    def _maker(self, modality: StoredModality) -> UnitMaker:
+        key = modality.to_json()
+        if key not in self._makers:
+            self._makers[key] = unit_maker(modality)
+        return self._makers[key]
