@@ -24,7 +24,7 @@ import numpy as np
 from rich.console import Console
 
 from benchmarks.report import clips_folder, write_result
-from preprocess.cli import stored_modality
+from preprocess.commands.modality_options import stored_modality
 from preprocess.executor import make_executor
 from preprocess.extract import extract_dataset
 from preprocess.isolation import end_processes

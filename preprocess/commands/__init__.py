@@ -1,0 +1,1 @@
+"""The commands of ``tsn-preprocess``, one module each."""

@@ -1,0 +1,156 @@
+"""The options that say what is stored of a video, and what they mean."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import click
+
+from preprocess.commands.options import gather
+from tsn_core.command_line import Size
+from tsn_core.errors import InputError
+from tsn_core.modality import CODECS, FLOW_ALGORITHMS, StoredModality, get_modality
+from tsn_core.quantization import flow_scale_zero
+from tsn_core.sampling import SnippetPlan
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What is stored of every video: these modalities, of these snippets."""
+
+    modalities: tuple[StoredModality, ...]
+    plan: SnippetPlan
+
+
+def _stored(
+    names: tuple[str, ...],
+    flow: str,
+    flow_backend: str,
+    flow_changes: tuple[str, ...],
+    warp: bool,
+    bound: float,
+    size: tuple[int, int],
+    short_side: int | None,
+    snippets: int | None,
+    dense: bool,
+    fps: float | None,
+    snippet_length: int | None,
+    codec: str,
+    quality: int,
+) -> Stored:
+    if snippets is None and not dense and fps is None:
+        snippets = 25
+    plan = SnippetPlan(snippets=snippets, dense=dense, fps=fps)
+    modalities = tuple(
+        stored_modality(
+            "warpedflow" if name == "flow" and warp else name,
+            flow=flow,
+            flow_backend=flow_backend,
+            flow_changes=flow_changes,
+            bound=bound,
+            size=size,
+            short_side=short_side,
+            snippet_length=snippet_length,
+            codec=codec,
+            quality=quality,
+        )
+        for name in dict.fromkeys(names)
+    )
+    return Stored(modalities, plan)
+
+
+def stored_modality(
+    name: str,
+    *,
+    flow: str,
+    flow_backend: str = "numba",
+    flow_changes: Sequence[str] = (),
+    bound: float,
+    size: tuple[int, int],
+    short_side: int | None,
+    snippet_length: int | None,
+    codec: str,
+    quality: int,
+) -> StoredModality:
+    """Return the description of what the options ask to store of one modality."""
+    from preprocess.flow import flow_parameters
+
+    kind = get_modality(name)
+    scale, zero, algorithm, parameters = 1.0, 0.0, None, {}
+    if name in ("flow", "warpedflow"):
+        if not 0 < bound < math.inf:
+            raise InputError(f"--bound must be > 0 and finite, got {bound}")
+        scale, zero = flow_scale_zero(bound)
+        algorithm = flow
+        parameters = {"bound": bound, **flow_parameters(flow, flow_changes, flow_backend)}
+    elif name == "rgbdiff":
+        zero = 128.0
+    for option, value in (("--short-side", short_side), ("--snippet-length", snippet_length)):
+        if value is not None and value < 1:
+            raise InputError(f"{option} must be > 0, got {value}")
+    return StoredModality(
+        name=name,
+        snippet_length=kind.snippet_length
+        if snippet_length is None or kind.frames_per_unit == 1
+        else snippet_length,
+        channels=kind.unit_channels,
+        codec=codec,
+        quality=quality if codec == "jpeg" else None,
+        scale=scale,
+        zero=zero,
+        height=None if short_side else size[0],
+        width=None if short_side else size[1],
+        short_side=short_side,
+        algorithm=algorithm,
+        parameters=parameters,
+    )
+
+
+stored_options = gather(
+    "stored",
+    _stored,
+    click.option(
+        "--modality",
+        "names",
+        type=click.Choice(("rgb", "flow", "rgbdiff")),
+        multiple=True,
+        default=("rgb",),
+        help="May be repeated; one decode serves all.",
+    ),
+    click.option(
+        "--flow", type=click.Choice(FLOW_ALGORITHMS), default="tvl1", help="Flow algorithm."
+    ),
+    click.option(
+        "--flow-backend",
+        type=click.Choice(("numba", "opencv")),
+        default="numba",
+        help="Who computes tvl1: our own code or OpenCV.",
+    ),
+    click.option(
+        "--flow-parameter",
+        "flow_changes",
+        metavar="NAME=VALUE",
+        multiple=True,
+        help="Of the flow algorithm, such as median=1; may be repeated.",
+    ),
+    click.option(
+        "--warp", is_flag=True, help="Take the camera's motion out of the flow: warpedflow shards."
+    ),
+    click.option("--bound", type=float, default=20.0, help="Flow is clamped to ±BOUND px."),
+    click.option("--size", type=Size(), default="340x256", help="Of the stored frames."),
+    click.option(
+        "--short-side",
+        type=int,
+        help="Length of the shorter side, keeping the aspect ratio; instead of --size.",
+    ),
+    click.option("--snippets", type=int, help="Snippets per video.  [default: 25]"),
+    click.option("--dense", is_flag=True, help="Store every snippet instead."),
+    click.option("--fps", type=float, help="Store snippets at this rate instead, in Hz."),
+    click.option(
+        "--snippet-length", type=int, help="Units per snippet of flow and rgbdiff.  [default: 5]"
+    ),
+    click.option("--codec", type=click.Choice(CODECS), default="jpeg"),
+    click.option("--quality", type=click.IntRange(1, 100), default=95, help="Of the JPEGs."),
+)

@@ -1,0 +1,122 @@
+"""What the commands share: common options, the console, and lists of videos."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from preprocess.datasets import DATASETS
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from preprocess.executor import Executor
+    from preprocess.limits import Limits
+
+_MOST_LINES = 10  # of a list on the terminal
+FOLDER = click.Path(path_type=Path, file_okay=True)
+
+
+def gather(name: str, build: Callable[..., Any], *options: Callable[..., Any]) -> Any:
+    """Return a decorator that gives a command some options and hands them over as one argument.
+
+    Args:
+        name: Of the argument.
+        build: Makes it from the options, which its parameters are named after.
+        options: Of click.
+    """
+    parameters = list(inspect.signature(build).parameters)
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def command(**given: Any) -> Any:
+            own = {parameter: given.pop(parameter) for parameter in parameters}
+            return function(**given, **{name: build(**own)})
+
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def dataset_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that name a dataset: ``dataset``, ``data`` and ``lists``."""
+    for option in reversed(
+        (
+            click.option("--dataset", type=click.Choice(DATASETS), required=True),
+            click.option("--data", type=FOLDER, required=True, help="Folder of the dataset."),
+            click.option(
+                "--list",
+                "lists",
+                type=FOLDER,
+                multiple=True,
+                help="File of 'path label' lines, for --dataset list; may be repeated.",
+            ),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def _limits(
+    max_seconds: float | None,
+    stall_seconds: float,
+    max_memory_mb: float,
+    max_pixels: int,
+    max_frames: int,
+) -> Limits:
+    from preprocess.limits import Limits
+
+    return Limits(max_seconds, stall_seconds, max_memory_mb, max_pixels, max_frames)
+
+
+limit_options = gather(
+    "limits",
+    _limits,
+    click.option("--max-seconds", type=float, help="For one video.  [default: any]"),
+    click.option("--stall-seconds", type=float, default=300.0, help="Without a single frame."),
+    click.option("--max-memory-mb", type=float, default=4000.0, help="For one video."),
+    click.option("--max-pixels", type=int, default=8192 * 8192, help="Of a frame."),
+    click.option("--max-frames", type=int, default=10_000_000, help="Of a video."),
+)
+
+isolation_option = click.option(
+    "--isolation/--no-isolation",
+    default=True,
+    help="Extract in processes that may crash without harm.",
+)
+
+
+def _executor(jobs: int | None) -> Executor:
+    from preprocess.executor import make_executor
+    from preprocess.isolation import end_processes
+
+    return make_executor("local", num_workers=jobs, stop=end_processes)
+
+
+executor_options = gather(
+    "executor",
+    _executor,
+    click.option("--jobs", type=int, help="Worker processes.  [default: one for each core]"),
+)
+
+
+def stderr_console() -> Console:
+    """Return the console that progress and remarks go to."""
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def list_videos(lines: Sequence[tuple[str, str]]) -> None:
+    """Print the first names and what is to be said of them."""
+    for name, text in lines[:_MOST_LINES]:
+        click.echo(f"  {name}: {text}", err=True)
+    if len(lines) > _MOST_LINES:
+        click.echo(f"  … and {len(lines) - _MOST_LINES} more", err=True)
