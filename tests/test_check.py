@@ -87,7 +87,7 @@ def test_a_flipped_byte_of_an_image(verify, folder):
 
 
 def test_a_changed_table(verify, folder):
-    with h5py.File(folder / "shard-00000.h5", "r+") as file:
+    with h5py.File(folder / "shard-00000.h5", "r+", libver=("v110", "v110")) as file:
         file["video_frames"][0] = 99
     assert verify() == (
         1,
@@ -138,7 +138,7 @@ def test_a_truncated_shard(verify, folder):
 
 
 def test_wrong_offsets(verify, folder):
-    with h5py.File(folder / "shard-00000.h5", "r+") as file:
+    with h5py.File(folder / "shard-00000.h5", "r+", libver=("v110", "v110")) as file:
         file["image_start"][2] = 1000
     assert verify() == (
         1,
@@ -151,7 +151,7 @@ def test_wrong_offsets(verify, folder):
 
 
 def test_another_version(verify, folder):
-    with h5py.File(folder / "shard-00000.h5", "r+") as file:
+    with h5py.File(folder / "shard-00000.h5", "r+", libver=("v110", "v110")) as file:
         file.attrs["version"] = 2
     assert verify() == (
         1,
@@ -164,7 +164,7 @@ def test_another_version(verify, folder):
 
 
 def test_attributes_that_are_not_the_index_s(verify, folder):
-    with h5py.File(folder / "shard-00001.h5", "r+") as file:
+    with h5py.File(folder / "shard-00001.h5", "r+", libver=("v110", "v110")) as file:
         file.attrs["dataset"] = np.bytes_("huge")
         file.attrs["sampling"] = np.bytes_('{"snippets": 4}')
         file.attrs["class_names"] = np.array([b"walk", b"rum"])
@@ -207,7 +207,7 @@ def test_no_index(verify, folder):
 
 def test_defects_are_told_by_shard_and_by_folder(folder):
     first, second = folder / "shard-00000.h5", folder / "shard-00001.h5"
-    with h5py.File(first, "r+") as file:
+    with h5py.File(first, "r+", libver=("v110", "v110")) as file:
         file["video_frames"][0] = 99
     second.unlink()
     extra = folder / "shard-00002.h5"
@@ -224,7 +224,7 @@ def test_defects_are_told_by_shard_and_by_folder(folder):
 def test_without_an_index_shards_are_checked_by_themselves(folder):
     first, second = folder / "shard-00000.h5", folder / "shard-00001.h5"
     (folder / "index.json").write_text("{}")
-    with h5py.File(second, "r+") as file:
+    with h5py.File(second, "r+", libver=("v110", "v110")) as file:
         file["video_frames"][0] = 99
     defects = folder_defects(folder)
     assert defects.folder == (f"{folder / 'index.json'}: damaged: 'format'; run extract again",)

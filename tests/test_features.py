@@ -366,7 +366,7 @@ def test_no_file(tmp_path):
 def test_damaged_files(tmp_path, change, reason):
     path = tmp_path / "a.h5"
     write(path, random_features())
-    with h5py.File(path, "r+") as file:
+    with h5py.File(path, "r+", libver=("v110", "v110")) as file:
         change(file)
     assert message_of(read_features, path) == (
         f"{path}: {reason}; make it again with tsn-train features"

@@ -23,13 +23,9 @@ import h5py
 import numpy as np
 
 from tsn_core.errors import InputError, ShardError
-from tsn_core.hdf5_file import (
-    fixed_texts,
-    plain_dataset,
-    read_dataset,
-    root_attributes,
-    written_hdf5,
-)
+from tsn_core.hdf5_blocks import StructureError
+from tsn_core.hdf5_file import fixed_texts, written_hdf5
+from tsn_core.hdf5_reader import Hdf5Reader, decoded
 from tsn_core.modality import StoredModality
 from tsn_core.version import __version__
 
@@ -182,19 +178,28 @@ def read_features(path: Path) -> Features:
     if not path.is_file():
         raise InputError(f"{path}: no such file of features; make it with tsn-train features")
     try:
-        with h5py.File(path, "r") as file:
+        with path.open("rb") as stream:
+            file = Hdf5Reader(stream, path.stat().st_size)
             source = _read_source(file)
-            size = path.stat().st_size
-            tables = {name: read_dataset(file, name, kind, size) for name, kind in _TABLES.items()}
-            kind = plain_dataset(file, "features").dtype
-            if kind.name not in FEATURE_DTYPES:
-                raise ShardError(f"features: float32 or float16 expected, got {kind.name}")
-            values = read_dataset(file, "features", kind, size)
+            tables: dict[str, Any] = {
+                name: file.texts(name) if kind is None else file.array(name, kind)
+                for name, kind in _TABLES.items()
+            }
+            kind = file.stored("features").dtype
+            if kind is None or kind.name not in FEATURE_DTYPES:
+                found = "another type" if kind is None else kind.name
+                raise ShardError(f"features: float32 or float16 expected, got {found}")
+            values = file.array("features", kind)
+    except StructureError as error:
+        raise InputError(f"{path}: damaged: {error}; {_REMEDY}") from None
     except ShardError as error:
         raise InputError(f"{path}: {error}; {_REMEDY}") from None
-    except Exception as error:  # h5py answers hostile bytes with many kinds of exceptions
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{path}: damaged: {reason}; {_REMEDY}") from None
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"{path}: cannot be read: {reason}; check the file") from None
     defect = _defect(tables, values, source)
     if defect:
         raise InputError(f"{path}: damaged: {defect}; {_REMEDY}")
@@ -208,8 +213,8 @@ def read_features(path: Path) -> Features:
     )
 
 
-def _read_source(file: h5py.File) -> FeatureSource:
-    attributes = root_attributes(file)
+def _read_source(file: Hdf5Reader) -> FeatureSource:
+    attributes = file.attributes
     if attributes.get("format") != _FORMAT:
         raise ShardError(f"format {_FORMAT!r} expected, got {attributes.get('format')!r}")
     if attributes["version"] != _VERSION:
@@ -221,7 +226,7 @@ def _read_source(file: h5py.File) -> FeatureSource:
     return FeatureSource(
         **texts,
         modality=StoredModality.from_json(attributes["modality"]),
-        class_names=tuple(name.decode() for name in attributes["class_names"]),
+        class_names=decoded("class_names", list(attributes["class_names"])),
         split=int(attributes["split"]),
         input_size=int(attributes["input_size"]),
     )

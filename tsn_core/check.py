@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from tsn_core.errors import ShardError
+from tsn_core.errors import ShardError, one_line
 from tsn_core.index import INDEX_NAME, Index, ShardEntry, read_index
 from tsn_core.shard_reader import Shard
 
@@ -59,7 +59,7 @@ def folder_defects(folder: str | os.PathLike[str]) -> FolderDefects:
     else:
         entries = {folder / entry.file: entry for entry in index.shards}
         own.extend(
-            f"{path}: not in the index; run extract again, or delete the file"
+            one_line(f"{path}: not in the index; run extract again, or delete the file")
             for path in lying
             if path not in entries
         )
@@ -90,7 +90,7 @@ def _shard_defects(
         if other != path:
             found.append(f"{name} also stands in {other.name}")
     shard.close()
-    return [f"{path}: {defect}" for defect in found]
+    return [one_line(f"{path}: {defect}") for defect in found]
 
 
 def _header_defects(shard: Shard, index: Index) -> list[str]:

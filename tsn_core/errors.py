@@ -6,9 +6,34 @@ user would catch. All take exactly one string, so that they survive the way back
 process.
 """
 
+import re
+
+_UNSEEN = re.compile(  # control characters, line breaks, surrogates, changes of direction
+    "[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+_MOST_CHARACTERS, _LAST_CHARACTERS = 2000, 300
+
+
+def one_line(text: str) -> str:
+    r"""Return a message that fits on one line of a terminal, whatever the file said that it quotes.
+
+    Examples:
+        >>> one_line("a\nb.avi: no such file")
+        'a\\nb.avi: no such file'
+        >>> len(one_line("x" * 10_000))
+        2000
+    """
+    if len(text) > _MOST_CHARACTERS:
+        head = _MOST_CHARACTERS - _LAST_CHARACTERS - 1
+        text = f"{text[:head]}…{text[-_LAST_CHARACTERS:]}"
+    return _UNSEEN.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
 
 class TSNError(Exception):
     """Root of all errors that are the input's or the environment's, not ours."""
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 class InputError(TSNError, ValueError):

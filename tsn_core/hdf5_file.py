@@ -1,4 +1,4 @@
-"""HDF5 files that are written whole or not at all, and read without trusting them."""
+"""HDF5 files that are written whole or not at all; ``tsn_core.hdf5_reader`` reads them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import h5py
 import numpy as np
 
 from tsn_core.atomic import atomic_path
-from tsn_core.errors import ShardError
 
 
 @contextmanager
@@ -74,62 +73,8 @@ def fixed_texts(texts: Sequence[str]) -> np.ndarray:
     """Return texts as HDF5 strings of one length, which lie where their checksum is.
 
     Those of varying length lie in a heap without one, where a flipped bit can make HDF5 search
-    for ever.
+    for ever, and are not read.
     """
     encoded = [text.encode() for text in texts]
     length = max(map(len, encoded), default=0)
     return np.array(encoded, dtype=h5py.string_dtype("utf-8", max(length, 1)))
-
-
-def root_attributes(file: h5py.File) -> dict[str, Any]:
-    """Return the root attributes, texts as ``str``.
-
-    Those of varying length are not even looked at, see ``fixed_texts``.
-    """
-    found = {}
-    for name in file.attrs:
-        if not file.attrs.get_id(name).dtype.hasobject:
-            value = file.attrs[name]
-            found[name] = value.decode() if isinstance(value, bytes) else value
-    return found
-
-
-def plain_dataset(file: h5py.File, name: str) -> h5py.Dataset:
-    """Return a dataset that lies in this very file, in one piece.
-
-    Raises:
-        ShardError: There is none of that kind.
-    """
-    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-        raise ShardError(f"{name}: a dataset in the file expected, got none or a link")
-    dataset = file[name]
-    if not isinstance(dataset, h5py.Dataset):
-        raise ShardError(f"{name}: a dataset expected, got a group")
-    if dataset.external or dataset.is_virtual or dataset.chunks is not None:
-        raise ShardError(f"{name}: contiguous storage in the file expected")
-    return dataset
-
-
-def read_dataset(file: h5py.File, name: str, dtype: np.dtype | None, file_size: int) -> Any:
-    """Return what a dataset holds: an array, or a tuple of texts.
-
-    Args:
-        file: An open file.
-        name: Of the dataset.
-        dtype: That it must have; None asks for texts.
-        file_size: In bytes; no dataset can hold more.
-
-    Raises:
-        ShardError: It is not there, lies elsewhere, holds something else, or claims to be larger
-            than the file.
-    """
-    dataset = plain_dataset(file, name)
-    if dataset.dtype.hasobject:
-        raise ShardError(f"{name}: strings of one length expected")
-    if dataset.size * dataset.dtype.itemsize > file_size:
-        raise ShardError(f"{name}: larger than the file")
-    if dtype is None:
-        return tuple(dataset.asstr()[:].tolist())
-    if dataset.dtype != dtype:
-        raise ShardError(f"{name}: {dtype.name} expected, got {dataset.dtype.name}")
-    return dataset[:]

@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
-import h5py
 import numpy as np
 
 from tsn_core.codec import decode_image
 from tsn_core.errors import ShardError
-from tsn_core.hdf5_file import plain_dataset, read_dataset, root_attributes
+from tsn_core.hdf5_blocks import StructureError
+from tsn_core.hdf5_reader import Hdf5Reader, decoded
 from tsn_core.modality import StoredModality
 from tsn_core.shard_format import (
     FORMAT,
+    STRING_TABLES,
     TABLE_DTYPES,
     VERSION,
     ShardHeader,
@@ -52,24 +53,22 @@ class Shard:
         if not self.path.is_file():
             raise ShardError(f"{self.path}: no such shard; extract it, or check the path")
         try:
-            with h5py.File(self.path, "r") as file:
+            self._identity = _identity(self.path)
+            with self.path.open("rb") as stream:
+                file = Hdf5Reader(stream, self.path.stat().st_size)
                 self.header = _read_header(file)
-                self._identity = _identity(self.path)
-                self.tables = _read_tables(file, self.path.stat().st_size)
+                self.tables = _read_tables(file)
                 offset, size = _locate_images(file)
-                self.table_crc32 = int(file.attrs["table_crc32"])
+                self.table_crc32 = _attribute(file, "table_crc32", int)
+        except StructureError as error:
+            raise ShardError(
+                f"{self.path}: damaged: {error}; delete the file and extract again"
+            ) from None
         except ShardError as error:
             raise ShardError(f"{self.path}: {error}") from None
-        except Exception as error:  # h5py answers hostile bytes with many kinds of exceptions
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise ShardError(
-                f"{self.path}: damaged: {reason}; delete the file and extract again"
-            ) from error
-        if offset + size > self.path.stat().st_size:
-            raise ShardError(
-                f"{self.path}: truncated: {offset + size} bytes expected, "
-                f"got {self.path.stat().st_size}; delete the file and extract again"
-            )
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise ShardError(f"{self.path}: cannot be read: {reason}; check the file") from None
         modality = self.header.modality
         defects = self.tables.defects(size, modality.snippet_length, len(self.header.class_names))
         check_sound(self.path, defects)
@@ -208,46 +207,54 @@ def read_header(path: str | os.PathLike[str]) -> ShardHeader | None:
         ShardError: It is a shard of another version, which must not be overwritten by mistake.
     """
     try:
-        with h5py.File(path, "r") as file:
-            return _read_header(file)
+        with Path(path).open("rb") as stream:
+            return _read_header(Hdf5Reader(stream, Path(path).stat().st_size))
     except _VersionError as error:
         raise ShardError(f"{path}: {error}") from None
-    except Exception:  # whatever is wrong with it, it is not a finished shard
+    except OSError:  # whatever is wrong with it, it is not a finished shard
         return None
 
 
-def _read_header(file: h5py.File) -> ShardHeader:
-    attributes = root_attributes(file)
-    if attributes.get("format") != FORMAT:
-        raise ShardError(f"format {FORMAT!r} expected, got {attributes.get('format')!r}")
-    if attributes["version"] != VERSION:
+def _read_header(file: Hdf5Reader) -> ShardHeader:
+    form, version = file.attributes.get("format"), file.attributes.get("version")
+    if form != FORMAT:
+        raise ShardError(f"format {FORMAT!r} expected, got {form!r}")
+    if version != VERSION:
         raise _VersionError(
-            f"format version {VERSION} expected, got {attributes['version']}; "
+            f"format version {VERSION} expected, got {version!r}; "
             "delete the folder and extract again, or update this package"
         )
+    class_names: tuple[bytes, ...] = _attribute(file, "class_names", tuple)
     return ShardHeader(
-        dataset=attributes["dataset"],
-        modality=StoredModality.from_json(attributes["modality"]),
-        sampling=attributes["sampling"],
-        class_names=tuple(name.decode() for name in attributes["class_names"]),
-        videos_per_shard=int(attributes["videos_per_shard"]),
-        fingerprint=attributes["fingerprint"],
+        dataset=_attribute(file, "dataset", str),
+        modality=StoredModality.from_json(_attribute(file, "modality", str)),
+        sampling=_attribute(file, "sampling", str),
+        class_names=decoded("class_names", list(class_names)),
+        videos_per_shard=_attribute(file, "videos_per_shard", int),
+        fingerprint=_attribute(file, "fingerprint", str),
     )
 
 
-def _read_tables(file: h5py.File, file_size: int) -> ShardTables:
-    names = [column.name for column in fields(ShardTables)]
-    return ShardTables(
-        **{name: read_dataset(file, name, TABLE_DTYPES.get(name), file_size) for name in names}
-    )
+_KINDS = {str: "a text", int: "a whole number", tuple: "texts"}
 
 
-def _locate_images(file: h5py.File) -> tuple[int, int]:
+def _attribute(file: Hdf5Reader, name: str, kind: type) -> Any:
+    value = file.attributes.get(name)
+    if type(value) is not kind:
+        found = "none" if value is None else "something else"
+        raise StructureError(f"attribute {name}: {_KINDS[kind]} expected, got {found}")
+    return value
+
+
+def _read_tables(file: Hdf5Reader) -> ShardTables:
+    columns: dict[str, Any] = {name: file.array(name, kind) for name, kind in TABLE_DTYPES.items()}
+    columns.update({name: file.texts(name) for name in STRING_TABLES})
+    return ShardTables(**columns)
+
+
+def _locate_images(file: Hdf5Reader) -> tuple[int, int]:
     """Return (offset, size) in bytes of the images in the file."""
-    dataset = plain_dataset(file, "images")
-    if dataset.dtype != np.uint8 or dataset.ndim != 1:
-        raise ShardError(f"images: (B,) uint8 expected, got {dataset.shape} {dataset.dtype.name}")
-    offset = dataset.id.get_offset()
-    if offset is None and dataset.size:
-        raise ShardError("images: contiguous storage in the file expected")
-    return offset or 0, dataset.size
+    stored = file.stored("images")
+    if stored.dtype != np.uint8 or len(stored.shape) != 1:
+        raise ShardError(f"images: (B,) uint8 expected, got {stored.shape} {stored.dtype_name}")
+    return stored.offset, stored.shape[0]
