@@ -137,7 +137,7 @@ class Decoder:
         self._container.seek(timestamp, stream=self.stream)
 
     def decode(self, packet: Packet[Any]) -> list[VideoFrame]:
-        """Return the frames that this packet completes; a refused one is counted, and gives none."""
+        """Return the frames that a packet completes; one that is refused gives none."""
         if self.stream.codec_context is None:
             return []
         try:

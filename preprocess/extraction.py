@@ -99,11 +99,11 @@ def extract_video(
     """
     limits = limits or Limits()
     with _stage("open"):
-        video = Video(path)
+        video = Video(path, max_frames=limits.max_frames, max_pixels=limits.max_pixels, beat=beat)
         if plan.fps is not None and not video.fps:
             raise VideoError("the file states no frame rate, which --fps needs; use --snippets")
     with _stage("decode"):
-        size = _Size(modalities[0])
+        size = _Size(modalities[0], video)
         if plan.snippets is not None:
             frames = _sparse_frames(video, plan, modalities, size)
         else:
@@ -121,7 +121,8 @@ def extract_video(
             cursor.pad(video, last[1])
     claimed, decoded = video.claimed_frames, video.num_frames
     note = None
-    if claimed <= _PLAUSIBLE_FRAMES and decoded < _ENOUGH * claimed:
+    enough = claimed if video.damaged_packets else _ENOUGH * claimed
+    if claimed <= _PLAUSIBLE_FRAMES and decoded < enough:
         note = f"header says {claimed} frames, {decoded} could be decoded"
     return Extracted(tuple(cursor.row(video, plan) for cursor in cursors), note)
 
@@ -129,15 +130,16 @@ def extract_video(
 class _Size:
     """The size that every frame of a video is brought to, decided by its first."""
 
-    def __init__(self, modality: StoredModality) -> None:
+    def __init__(self, modality: StoredModality, video: Video) -> None:
         self._modality = modality
+        self._video = video
         self._target: tuple[int, int] | None = None
 
     def __call__(self, frame: np.ndarray) -> Frame:
         if self._target is None:
             modality = self._modality
             fixed = (modality.height, modality.width) if modality.height else None
-            self._target = target_size(frame.shape[:2], fixed, modality.short_side)  # type: ignore[arg-type]
+            self._target = target_size(self._video.size, fixed, modality.short_side)  # type: ignore[arg-type]
         return Frame(resize(frame, self._target))
 
 
@@ -218,12 +220,7 @@ def _unit_filter(
 def _sparse_frames(
     video: Video, plan: SnippetPlan, modalities: Sequence[StoredModality], size: _Size
 ) -> Iterator[tuple[int, Frame]]:
-    """Return the frames that a fixed number of snippets needs, in order.
-
-    Which ones depends on the true length, known only after decoding. Headers mostly tell the truth
-    or, as in HMDB51, one frame more: the frames for both lengths are kept in the first pass, and a
-    second pass is needed only where the header lies otherwise.
-    """
+    """Return the frames that a fixed number of snippets needs, in order."""
 
     def needed(num_frames: int) -> set[int]:
         return {
@@ -233,21 +230,7 @@ def _sparse_frames(
             for offset in range(modality.kind.frames_per_unit)
         }
 
-    claimed = video.claimed_frames
-    guesses = [n for n in (claimed, claimed - 1) if 0 < n <= _PLAUSIBLE_FRAMES]
-    kept = set().union(*map(needed, guesses))
-    frames = {number: size(frame) for number, frame in video.frames(kept.__contains__)}
-    length = video.num_frames
-    if length not in guesses:
-        frames.clear()
-        kept = needed(length)
-        frames = {number: size(frame) for number, frame in video.frames(kept.__contains__)}
-        if video.num_frames != length:
-            raise VideoError(
-                f"{length} frames decoded at first, {video.num_frames} the second time; "
-                "the file is damaged, or was changed meanwhile"
-            )
-    return ((number, frames.pop(number)) for number in sorted(needed(length)))
+    return video.pick(needed, keep=size)
 
 
 def _streamed_frames(

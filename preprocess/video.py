@@ -144,7 +144,7 @@ class Video:
     def pick(
         self, needed: Callable[[int], Set[int]], keep: Callable[[np.ndarray], Kept]
     ) -> Iterator[tuple[int, Kept]]:
-        """Yield the frames that a video of this one's true length needs, in order.
+        """Return the frames that a video of this one's true length needs, in order.
 
         Where the packets can be listed, decoding begins at the key pictures before those frames,
         if that is clearly cheaper than to decode everything. It gives the very frames that
@@ -158,8 +158,9 @@ class Video:
             keep: Takes each wanted frame, as ``frames`` yields it, and returns what to hold of it.
                 Called in order; again from the first where a pass was in vain.
 
-        Yields:
-            (number, kept): what ``keep`` returned.
+        Returns:
+            Iterator over (number, what ``keep`` returned), which lets go of what it has handed
+            out; all has been decoded already, and ``num_frames`` is known.
 
         Raises:
             VideoError: As ``frames`` does; or two passes gave different numbers of frames, as of a
@@ -173,8 +174,7 @@ class Video:
             kept = self._sought(table, sorted(needed(table.num_frames)), keep)
         if kept is None:
             kept = self._passed(needed, keep, lengths)
-        for number in sorted(kept):
-            yield number, kept.pop(number)
+        return ((number, kept.pop(number)) for number in sorted(kept))
 
     def _list_packets(self) -> PacketTable | None:
         """Return the list of the packets where it costs little against decoding them."""

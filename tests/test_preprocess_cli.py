@@ -509,8 +509,6 @@ def test_real_tvl1(program, clips, tmp_path):
 
 
 ODD = {
-    "av1_video.mkv": "it opens, but no frame can be decoded (codec AV01); convert it, for example "
-    "with: ffmpeg -i IN -c:v libx264 OUT.mp4",
     "mp4-with-audio.mp4": "not a video that FFmpeg can open, or it has no video stream",
     "text_named.mp4": "not a video that FFmpeg can open, or it has no video stream",
     "zero_bytes.avi": "the file is empty; download or copy it again",
@@ -529,9 +527,9 @@ def test_odd_files_are_extracted_or_a_line(program, clips, tmp_path, plan):
     assert result.exit_code == 1
     assert result.stderr == (
         "2 videos may be damaged or cut short:\n"
-        "  corrupted.mp4: header says 50 frames, 28 could be decoded\n"
+        "  corrupted.mp4: header says 50 frames, 49 could be decoded\n"
         "  truncated_v_BaseballPitch.avi: header says 107 frames, 46 could be decoded\n"
-        f"4 of 9 videos failed, see {root / 'failures.jsonl'}:\n"
+        f"3 of 9 videos failed, see {root / 'failures.jsonl'}:\n"
     ) + "".join(f"  {name}: {reason}\n" for name, reason in ODD.items())
     assert program("verify", tmp_path / "out").exit_code == 0
     for folder in ("rgb", "flow-farneback", "rgbdiff"):
@@ -540,12 +538,14 @@ def test_odd_files_are_extracted_or_a_line(program, clips, tmp_path, plan):
         for path in (root / folder).glob("*.h5"):
             tables = Shard(path).tables
             for video, name in enumerate(tables.video_name):
-                frames = decode_all(clips / "odd" / name)
-                assert tables.video_frames[video] == len(frames)
-                assert tuple(tables.video_size[video]) == frames[0].shape[:2]
+                length, size = 125, (360, 640)  # of AV1, which OpenCV does not decode
+                if name != "av1_video.mkv":
+                    length, size, _ = facts(clips / "odd" / name)
+                assert tables.video_frames[video] == length
+                assert tuple(tables.video_size[video]) == size
                 height, width = tables.video_size[video]
                 assert (height > width) == (name == "video_90.mov"), "rotation is applied"
-                short = len(frames) - (folder != "rgb") < (1 if folder == "rgb" else 5)
+                short = length - (folder != "rgb") < (1 if folder == "rgb" else 5)
                 assert (tables.video_padding[video] > 0) == short
         single = shards.number("dvd_single_frame.mp4")
         assert shards.num_snippets[single] == (5 if "--snippets" in plan else 1)
