@@ -156,10 +156,12 @@ class Seeker:
             if self._decoder.damaged_packets > damaged:
                 raise Inexact("a packet is damaged")
             for frame in frames:
-                if frame.pts is None or origin is None or frame.is_corrupt:
-                    raise Inexact("a frame is damaged")
+                if frame.pts is None or origin is None:
+                    raise Inexact("a frame has no time")
                 if frame.pts < origin and last_shown is None:
                     continue  # shown before the key picture: others are missing for it
+                if frame.is_corrupt:
+                    raise Inexact("a frame is damaged")
                 if not waiting or heapq.heappop(waiting) != frame.pts or frame.pts == last_shown:
                     raise Inexact("a frame is missing, or comes out of order")
                 if last_shown is None:
