@@ -103,8 +103,13 @@ def _extract(extractor: InProcess, task: Task, outbox: Outbox) -> None:
     else:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         peak_bytes = peak if sys.platform == "darwin" else peak * 1024
-        content = {"rows": [asdict(row) for row in extracted.rows], "note": extracted.note}
-        outbox.send(DONE, json.dumps({**content, "peak_bytes": peak_bytes}).encode())
+        content = {
+            "rows": [asdict(row) for row in extracted.rows],
+            "note": extracted.note,
+            "costs": extracted.costs and asdict(extracted.costs),
+            "peak_bytes": peak_bytes,
+        }
+        outbox.send(DONE, json.dumps(content).encode())
 
 
 def _be_the_first_to_go() -> None:

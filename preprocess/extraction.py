@@ -11,6 +11,7 @@ from functools import partial
 import numpy as np
 
 from preprocess.limits import Limits
+from preprocess.meter import Costs
 from preprocess.units import Frame, UnitMaker
 from preprocess.video import Video, resize, target_size
 from tsn_core.codec import encode_image
@@ -45,10 +46,12 @@ class Extracted:
     Attributes:
         rows: Its row in the tables of each modality.
         note: What is odd about it, such as far fewer frames than its header states; or None.
+        costs: What it cost, where that was to be measured.
     """
 
     rows: tuple[VideoRow, ...]
     note: str | None
+    costs: Costs | None = None
 
 
 @contextmanager

@@ -21,6 +21,7 @@ import psutil
 
 from preprocess.extraction import Emit, Extracted, VideoRow
 from preprocess.limits import Limits
+from preprocess.meter import costs_from
 from preprocess.task import Task
 from preprocess.wire import ALIVE, DONE, FAILED, IMAGE, LARGEST_MESSAGE, STARTED, WARNING, messages
 from tsn_core.errors import MissingDependencyError, TSNError, VideoError
@@ -97,7 +98,7 @@ class VideoProcess:
             VideoRow(**{**row, "size": tuple(row["size"]), "unit_size": tuple(row["unit_size"])})
             for row in content["rows"]
         )
-        return Extracted(rows, content["note"])
+        return Extracted(rows, content["note"], costs_from(content["costs"]))
 
     def _enforce(self, limits: Limits, seconds: float, silent_seconds: float) -> None:
         """End the process if it is beyond a limit.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +11,7 @@ import cv2
 
 from preprocess.extraction import Emit, Extracted, extract_video
 from preprocess.limits import Limits
+from preprocess.meter import Meter
 from preprocess.units import UnitMaker, unit_maker
 from tsn_core.modality import StoredModality
 from tsn_core.sampling import SnippetPlan
@@ -18,12 +19,18 @@ from tsn_core.sampling import SnippetPlan
 
 @dataclass(frozen=True)
 class Task:
-    """A video file and what to make of it; see ``extract_video``."""
+    """A video file and what to make of it; see ``extract_video``.
+
+    Attributes:
+        every: Where given, costs are measured, and only every so many-th unit of each modality is
+            made; see ``Meter``.
+    """
 
     path: Path
     plan: SnippetPlan
     modalities: tuple[StoredModality, ...]
     limits: Limits = field(default_factory=Limits)
+    every: tuple[int, ...] | None = None
 
 
 class Extractor(Protocol):
@@ -47,15 +54,21 @@ class InProcess:
 
     def extract(self, task: Task, emit: Emit) -> Extracted:
         """Extract a video; of the limits, those of time and memory are not enforced."""
-        return extract_video(
+        meter = None if task.every is None else Meter(task.every)
+        makers = [self._maker(modality) for modality in task.modalities]
+        if meter is not None:
+            makers = [meter.maker(place, make) for place, make in enumerate(makers)]
+            emit = meter.emit(emit)
+        extracted = extract_video(
             task.path,
             task.plan,
             task.modalities,
-            [self._maker(modality) for modality in task.modalities],
+            makers,
             emit,
             limits=task.limits,
             beat=self._beat,
         )
+        return extracted if meter is None else replace(extracted, costs=meter.costs())
 
     def _maker(self, modality: StoredModality) -> UnitMaker:
         key = modality.to_json()
