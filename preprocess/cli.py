@@ -5,8 +5,10 @@ from __future__ import annotations
 import click
 
 from preprocess.commands.extract import extract
+from preprocess.commands.retry import retry
 from preprocess.commands.scan import scan
 from preprocess.commands.synth import synth
+from preprocess.commands.try_video import try_video
 from preprocess.commands.verify import verify
 from tsn_core.command_line import Program
 from tsn_core.version import __version__
@@ -18,5 +20,5 @@ def main() -> None:
     """Videos to compact HDF5 shards of RGB frames, optical flow and RGB differences."""
 
 
-for command in (scan, extract, verify, synth):
+for command in (scan, extract, retry, try_video, verify, synth):
     main.add_command(command)

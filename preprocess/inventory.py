@@ -147,6 +147,17 @@ def common_cut(root: Path) -> int | None:
     return next(iter(cuts), None)
 
 
+def damaged_names(path: Path) -> frozenset[str] | None:
+    """Return the videos of a shard whose images are damaged; None if nothing of it can be used."""
+    try:
+        shard = Shard(path)
+    except ShardError:
+        return None
+    if shard.tables.crc32() != shard.table_crc32:
+        return None
+    return frozenset(shard.damaged_videos())
+
+
 def failed_names(folder: Path, entry: ShardEntry) -> set[str]:
     """Return the videos that a shard records as failed.
 

@@ -168,6 +168,8 @@ class _Output:
             except ShardError:  # damaged: everything is made anew
                 return
             tables = self._old.tables
+            if tables.crc32() != self._old.table_crc32:
+                return
             self._places = {name: place for place, name in enumerate(tables.video_name)}
             failures = zip(tables.failed_stage, tables.failed_reason)
             self._failed = dict(zip(tables.failed_name, failures))

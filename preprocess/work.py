@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -28,6 +28,7 @@ class Options:
         isolated: Whether videos are extracted in processes of their own.
         retry_failures: Whether videos that failed before are tried again.
         check_hash: Whether changed sources are told by their content, not their time.
+        damaged: Names of the videos to make anew in shards that are damaged, by folder and number.
         wait: Whether to wait for another extraction into the same folder.
     """
 
@@ -35,6 +36,7 @@ class Options:
     isolated: bool = True
     retry_failures: bool = False
     check_hash: bool = False
+    damaged: Mapping[tuple[str, int], frozenset[str]] = field(default_factory=dict)
     wait: bool = False
 
 
@@ -114,8 +116,11 @@ def plan_work(
             changed |= again
             if options.retry_failures and there is not None:
                 again |= failed_names(root / folder, found[folder].entries[number])
+            hurt = options.damaged.get((folder, number))
+            again |= hurt or frozenset()
             fresh |= again
-            if there is None or there.fingerprint != header.fingerprint or again:
+            sound = there is not None and there.fingerprint == header.fingerprint
+            if not sound or again or hurt is not None:
                 path = root / folder / shard_name(number)
                 targets.append(Target(path, header, reuse=there is not None))
             else:

@@ -158,8 +158,12 @@ def folder_dataset(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def program() -> Callable[..., Result]:
-    """``program("scan", "--dataset", ...)``: run tsn-preprocess in this process."""
+def program(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """``program("scan", "--dataset", ...)``: run tsn-preprocess in this process.
+
+    Without the lines of progress, which a slow machine would show.
+    """
+    monkeypatch.setattr("preprocess.progress._LINE_SECONDS", 1e6)
 
     def run(*arguments: object) -> Result:
         result = CliRunner().invoke(preprocess_main, [str(argument) for argument in arguments])

@@ -150,6 +150,32 @@ def test_a_memory_bomb_is_ended(tmp_path):
     assert all(video.peak_bytes < 600e6 for video in summary.videos)
 
 
+@pytest.mark.parametrize("isolated", [True, False])
+def test_frames_are_counted_and_measured(tmp_path, isolated):
+    make(tmp_path, "a")
+    extractor = VideoProcess() if isolated else InProcess()
+    for limits, reason in (
+        (
+            {"max_frames": 8},
+            "more than the 8 frames that --max-frames allows; raise it, or cut the video",
+        ),
+        (
+            {"max_pixels": 48 * 64 - 1},
+            "frames of 64x48 are larger than --max-pixels 3071 allows; raise it, or scale the "
+            "video down",
+        ),
+    ):
+        with pytest.raises(VideoError) as caught:
+            extractor.extract(task(tmp_path / "a.avi", **limits), lambda *_: None)
+        assert str(caught.value) == reason
+    extracted = extractor.extract(
+        task(tmp_path / "a.avi", max_frames=9, max_pixels=48 * 64), lambda *_: None
+    )
+    assert extracted.rows[0].num_frames == 9
+    if isolated:
+        extractor.dispose()
+
+
 @pytest.mark.parametrize(
     ("limits", "message"),
     [

@@ -183,6 +183,18 @@ class SnippetPlan:
         """Return the canonical JSON text, a shard's ``sampling`` attribute."""
         return json.dumps(self.to_dict(), sort_keys=True)
 
+    @classmethod
+    def from_json(cls, text: str) -> SnippetPlan:
+        """Return the plan of a canonical JSON text.
+
+        Raises:
+            InputError: It is none.
+        """
+        try:
+            return cls(**json.loads(text))
+        except (ValueError, TypeError) as error:
+            raise InputError(f"not a plan of snippets: {text!r}: {error}") from None
+
 
 def units_of(starts: np.ndarray, snippet_length: int) -> np.ndarray:
     """Return the sorted units that some snippet needs, each once, shape (M,), int64.

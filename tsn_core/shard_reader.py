@@ -170,11 +170,17 @@ class Shard:
         if tables.crc32() != self.table_crc32:
             found.append("the tables do not match their checksum")
         found.extend(
-            f"the images of {name} do not match their checksum"
-            for video, name in enumerate(tables.video_name)
-            if self._crc32(video) != tables.video_crc32[video]
+            f"the images of {name} do not match their checksum" for name in self.damaged_videos()
         )
         return found
+
+    def damaged_videos(self) -> list[str]:
+        """Read every image and return the names of the videos that do not match their checksum."""
+        return [
+            name
+            for video, name in enumerate(self.tables.video_name)
+            if self._crc32(video) != self.tables.video_crc32[video]
+        ]
 
     def _crc32(self, video: int) -> int:
         return zlib.crc32(self._stored(video).data)

@@ -86,6 +86,9 @@ limit_options = gather(
     click.option("--max-frames", type=int, default=10_000_000, help="Of a video."),
 )
 
+data_option = click.option(
+    "--data", type=FOLDER, help="Folder of the videos.  [default: where they were last]"
+)
 isolation_option = click.option(
     "--isolation/--no-isolation",
     default=True,

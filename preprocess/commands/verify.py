@@ -4,21 +4,50 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from preprocess.commands.options import FOLDER
+from preprocess.commands.again import extract_again
+from preprocess.commands.options import FOLDER, data_option, executor_options
 from tsn_core.errors import InputError
 from tsn_core.listing import count
+from tsn_core.manifest import MANIFEST_NAME
+
+if TYPE_CHECKING:
+    from preprocess.executor import Executor
 
 
 @click.command()
 @click.argument("shards", type=FOLDER)
-def verify(shards: Path) -> None:
+@click.option("--repair", is_flag=True, help="Make what is damaged or missing anew.")
+@data_option
+@executor_options
+def verify(shards: Path, repair: bool, data: Path | None, executor: Executor) -> None:
     """Check every shard at or below a folder: structure, offsets, checksums, counts.
 
-    Prints a line for each defect and exits with status 1 if there is one.
+    Prints a line for each defect and exits with status 1 if there is one. With --repair, SHARDS is
+    a dataset's folder; of a damaged shard whose tables are sound, only the damaged videos are
+    extracted anew.
+
+    Example: tsn-preprocess verify shards/hmdb51 --repair
     """
+    if repair and not (shards / MANIFEST_NAME).is_file():
+        raise InputError(f"{shards}: --repair needs the folder of a dataset, with its manifest")
+    found = _print_defects(shards)
+    if found and repair:
+        from preprocess.repair import damaged_shards
+        from preprocess.stored_dataset import read_stored
+
+        stored = read_stored(shards, data)
+        extract_again(stored, executor, damaged=damaged_shards(stored))
+        found = _print_defects(shards)
+    if found:
+        sys.exit(1)
+
+
+def _print_defects(shards: Path) -> int:
+    """Print the defects of every folder of shards and return how many there are."""
     from tsn_core.check import folder_defects, modality_folders
 
     folders = modality_folders(shards)
@@ -31,5 +60,4 @@ def verify(shards: Path) -> None:
         for defect in defects:
             click.echo(defect, err=True)
         click.echo(f"{folder}: {count(len(defects), 'defect') if defects else 'sound'}")
-    if found:
-        sys.exit(1)
+    return found

@@ -1,0 +1,60 @@
+"""What the commands share that extract once more what is stored already."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from preprocess.commands.options import stderr_console
+from tsn_core.listing import count
+
+if TYPE_CHECKING:
+    from preprocess.executor import Executor
+    from preprocess.stored_dataset import StoredDataset
+
+_NOTHING: Mapping[tuple[str, int], frozenset[str]] = {}
+
+
+def extract_again(
+    stored: StoredDataset,
+    executor: Executor,
+    *,
+    damaged: Mapping[tuple[str, int], frozenset[str]] = _NOTHING,
+    **options: Any,
+) -> dict[str, dict[str, Any]]:
+    """Extract what is missing, changed, damaged or to retry, with the settings it is stored with.
+
+    Args:
+        stored: The dataset.
+        executor: Runs the jobs.
+        damaged: See ``Options``.
+        options: Others of ``Options``.
+
+    Returns:
+        The lines of ``failures.jsonl`` by name.
+    """
+    from preprocess.extract import extract_dataset
+    from preprocess.work import Options
+
+    failures: dict[str, dict[str, Any]] = {}
+    extracted: dict[str, int] = {}
+    for plan, modalities in stored.groups:
+        summary = extract_dataset(
+            stored.manifest,
+            stored.data,
+            stored.root.absolute().parent,
+            modalities=modalities,
+            plan=plan,
+            videos_per_shard=None,
+            executor=executor,
+            console=stderr_console(),
+            options=Options(damaged=damaged, **options),
+        )
+        failures.update(summary.failures)
+        for video in summary.videos:
+            if video.tries and video.stage is None:
+                extracted[video.name] = video.tries
+    click.echo(f"{stored.root}: {count(len(extracted), 'video')} extracted anew")
+    return failures

@@ -1,0 +1,31 @@
+"""Finding the damaged shards of a dataset, to make just those anew."""
+
+from __future__ import annotations
+
+from preprocess.inventory import damaged_names, shard_paths
+from preprocess.stored_dataset import StoredDataset
+from tsn_core.check import folder_defects
+
+
+def damaged_shards(stored: StoredDataset) -> dict[tuple[str, int], frozenset[str]]:
+    """Return the names of the videos that have to be made anew, by folder and number of the shard.
+
+    Where only the images of some videos are damaged, these; where the tables are, or nothing can
+    be read, all. Shards that are missing are none of these: every extraction makes them.
+    """
+    by_number: dict[int, set[str]] = {}
+    for record in stored.manifest.records:
+        if record.shard is not None:
+            by_number.setdefault(record.shard, set()).add(record.name)
+    found = {}
+    for _, modalities in stored.groups:
+        for modality in modalities:
+            folder = stored.root / modality.folder
+            damaged = folder_defects(folder).shards
+            for number, path in shard_paths(folder).items():
+                if path in damaged and number in by_number:
+                    names = damaged_names(path)
+                    found[modality.folder, number] = frozenset(
+                        by_number[number] if names is None else names
+                    )
+    return found
