@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Protocol, TypeVar
 
@@ -13,6 +13,7 @@ from tsn_core.errors import InputError, TSNError
 Job = TypeVar("Job")
 Report = TypeVar("Report")
 
+_STOP_SECONDS = 0.2
 EXECUTORS = ("local", "dask", "ray")
 
 
@@ -91,8 +92,8 @@ class ThreadExecutor:
 
         Args:
             num_workers: Threads, at least 1.
-            stop: Called once when a run ends early, before its threads are waited for: makes
-                the jobs that are running return or raise soon.
+            stop: Called when a run ends early, again and again until its threads have ended:
+                makes the jobs that are running return or raise soon.
         """
         self._num_workers = num_workers
         self._stop = stop
@@ -118,10 +119,18 @@ class ThreadExecutor:
         except BaseException:
             threads.shutdown(wait=False, cancel_futures=True)
             if self._stop is not None:
-                self._stop()
+                self._end(running, self._stop)
             raise
         finally:
             threads.shutdown(wait=True)
+
+    @staticmethod
+    def _end(futures: Iterable[Future[Report]], stop: Callable[[], None]) -> None:
+        """Stop jobs until they have ended: one that had just begun has nothing to stop yet."""
+        stop()
+        while running := [future for future in futures if future.running()]:
+            wait(running, timeout=_STOP_SECONDS)
+            stop()
 
     def close(self) -> None:
         """There is nothing to close."""

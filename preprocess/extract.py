@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,8 @@ from preprocess.isolation import end_processes
 from preprocess.job import JobReport, VideoReport, run_job
 from preprocess.progress import Tally, watch
 from preprocess.work import Options, Work, plan_work
-from tsn_core.errors import InputError, OutputError, TSNError
+from tsn_core.atomic import unwritable
+from tsn_core.errors import InputError, TSNError
 from tsn_core.index import INDEX_NAME, Index, ShardEntry, write_index
 from tsn_core.listing import count
 from tsn_core.manifest import MANIFEST_NAME, Manifest, write_manifest
@@ -110,9 +112,13 @@ def extract_dataset(
         except OSError as error:
             if error.errno is None or isinstance(error, TSNError):
                 raise
-            raise OutputError(
-                f"{error.filename or root}: cannot be written: {error.strerror}; mend that or "
-                "choose another --out"
+            remedy = "mend that or choose another --out"
+            raise unwritable(error.filename or root, error, remedy) from error
+        except RuntimeError as error:
+            if str(error) != "can't start new thread":
+                raise
+            raise TSNError(
+                "no thread can be started; allow more processes (ulimit -u), or use fewer --jobs"
             ) from error
 
 
@@ -133,11 +139,12 @@ def _do(work: Work, executor: Executor, console: Console) -> Summary:
         for modality in work.modalities:  # a folder that is being changed has no index
             (root / modality.folder / INDEX_NAME).unlink(missing_ok=True)
         work.journal.start(work.data)
-        for report in _run(work, executor, console):
-            videos.extend(report.videos)
-            for folder, entry in report.entries.items():
-                entries[folder, report.number] = entry
-            work.journal.append(report.entries, report.number, report.stamps)
+        with closing(_run(work, executor, console)) as reports:
+            for report in reports:
+                videos.extend(report.videos)
+                for folder, entry in report.entries.items():
+                    entries[folder, report.number] = entry
+                work.journal.append(report.entries, report.number, report.stamps)
     indices = [_finish_folder(work, modality, entries) for modality in work.modalities]
     failures = write_failures(root, work.data)
     folders = {modality.folder for modality in work.modalities}
@@ -151,7 +158,7 @@ def _do(work: Work, executor: Executor, console: Console) -> Summary:
     )
 
 
-def _run(work: Work, executor: Executor, console: Console) -> Iterator[JobReport]:
+def _run(work: Work, executor: Executor, console: Console) -> Generator[JobReport, None, None]:
     """Run the jobs, showing progress, and yield what they report."""
     tally = Tally()
     total = sum(job.num_to_extract for job in work.jobs)

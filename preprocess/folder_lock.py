@@ -8,6 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from tsn_core.atomic import unwritable
 from tsn_core.errors import OutputError
 
 _LOCK_NAME = ".lock"
@@ -40,8 +41,8 @@ def locked(root: Path, *, wait: bool, tell: Callable[[str], None]) -> Iterator[N
     except OSError as error:
         if isinstance(error, OutputError):
             raise
-        raise OutputError(
-            f"{root}: cannot be written: {error.strerror or error}; choose another --out"
-        ) from error
-    with lock:
+        raise unwritable(root, error, "choose another --out") from error
+    try:
         yield
+    finally:
+        lock.release()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
@@ -13,8 +14,8 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from multiprocessing.connection import Connection
+from contextlib import ExitStack, contextmanager, suppress
+from multiprocessing.connection import Connection, Pipe
 from typing import IO, Any
 
 import psutil
@@ -29,6 +30,7 @@ from tsn_core.errors import MissingDependencyError, TSNError, VideoError
 CHILD_MODULE = "preprocess.child"
 _LOOK_SECONDS = 0.1  # between two looks at time and memory
 _START_SECONDS = 120.0
+_KILL_SECONDS = 30.0  # for the kernel to end a child
 _STARTS = 3  # tries to start a child before giving up
 _PIPE_BYTES = 1 << 20
 _ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
@@ -117,11 +119,10 @@ class VideoProcess:
             )
 
     def _resident_bytes(self) -> int:
-        assert self._usage is not None
-        try:
-            return self._usage.memory_info().rss
-        except psutil.Error:  # it is gone, which is found out in a moment
-            return 0
+        if self._usage is not None:
+            with suppress(psutil.Error):  # it is gone, which is found out in a moment
+                return self._usage.memory_info().rss
+        return 0
 
     def _end(self, stage: str, reason: str) -> LostProcess:
         self._kill()
@@ -143,6 +144,8 @@ class VideoProcess:
             reason = f"the decoding process was killed by {name}"
             if name == "SIGKILL":
                 reason += ", as the kernel does when memory runs out"
+        elif status is None:
+            reason = "the decoding process fell silent"
         else:
             reason = f"the decoding process ended with status {status}"
         return _failure("crash", f"{reason}: {complaint}" if complaint else reason, LostProcess)
@@ -185,38 +188,40 @@ class VideoProcess:
             raise MissingDependencyError(
                 "processes of their own for videos need Linux or macOS; use --no-isolation"
             )
-        child_reads, requests = os.pipe()
-        answers, child_writes = os.pipe()
-        _widen(child_writes)
         path = os.pathsep.join(entry for entry in sys.path if entry)
-        try:
-            self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 - closed by _kill
-        except OSError:  # no room for complaints
-            self._complaints = None
-        try:
-            self._child = subprocess.Popen(
-                [sys.executable, "-m", CHILD_MODULE, str(child_reads), str(child_writes)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=self._complaints or subprocess.DEVNULL,
-                pass_fds=(child_reads, child_writes),
-                env={**os.environ, **_ONE_THREAD, "PYTHONPATH": path},
-            )
-            self._usage = psutil.Process(self._child.pid)
-        except (OSError, psutil.Error) as error:
-            raise TSNError(f"no process for decoding can be started: {error}") from error
-        finally:
-            os.close(child_reads)
-            os.close(child_writes)
-        self._requests = Connection(requests, readable=False)
-        self._answers = Connection(answers, writable=False)
+        with ExitStack() as ours, ExitStack() as theirs:
+            try:
+                reads, requests = _pipe(theirs, ours)
+                answers, writes = _pipe(ours, theirs)
+                _widen(writes.fileno())
+                complaints = _complaints(ours)
+                ends = (reads.fileno(), writes.fileno())
+                child = subprocess.Popen(
+                    [sys.executable, "-m", CHILD_MODULE, *map(str, ends)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=complaints or subprocess.DEVNULL,
+                    pass_fds=ends,
+                    env={**os.environ, **_ONE_THREAD, "PYTHONPATH": path},
+                )
+            except OSError as error:
+                raise TSNError(
+                    f"no process for decoding can be started: {error.strerror}; allow more open "
+                    "files and processes (ulimit -n, ulimit -u), or use fewer --jobs"
+                ) from error
+            ours.pop_all()  # these live as long as the child
+        self._requests, self._answers, self._complaints = requests, answers, complaints
+        self._child, self._usage = child, None
+        with suppress(psutil.Error):  # it is gone already, which is found out in a moment
+            self._usage = psutil.Process(child.pid)
 
     def _kill(self) -> None:
         if self._child is None:
             return
         with suppress(OSError):
             self._child.kill()
-        self._child.wait()
+        with suppress(subprocess.TimeoutExpired):  # in the kernel, waiting for a disk
+            self._child.wait(_KILL_SECONDS)
         self._child = None
         self._requests.close()
         self._answers.close()
@@ -252,6 +257,22 @@ def _failure(stage: str | None, reason: str, kind: type[VideoError] = VideoError
     error = kind(reason)
     error.stage = stage
     return error
+
+
+def _pipe(reader: ExitStack, writer: ExitStack) -> tuple[Connection, Connection]:
+    """Return the ends of a pipe, to read and to write, each of which its stack closes."""
+    reads, writes = Pipe(duplex=False)
+    return reader.enter_context(reads), writer.enter_context(writes)
+
+
+def _complaints(stack: ExitStack) -> IO[bytes] | None:
+    """Return a file for what a child writes to its standard error; None if there is no room."""
+    try:
+        return stack.enter_context(tempfile.TemporaryFile())
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise
+        return None
 
 
 def _widen(fd: int) -> None:

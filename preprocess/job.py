@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,6 +51,8 @@ class Job:
         plan: Which snippets to store.
         targets: The shard of each modality that has to be made.
         fresh: Names of the videos that must not be copied from older shards.
+        sources: What the others' source files were when that was decided; a video whose file has
+            changed since is not copied either.
         limits: What one video may cost.
         isolated: Whether videos are extracted in a process of their own.
         check_hash: Whether sources of any size are hashed.
@@ -62,6 +64,7 @@ class Job:
     plan: SnippetPlan
     targets: tuple[Target, ...]
     fresh: frozenset[str] = frozenset()
+    sources: Mapping[str, Stamp | None] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     isolated: bool = True
     check_hash: bool = False
@@ -142,8 +145,11 @@ def run_job(job: Job, seen: Callable[[VideoReport], None] | None = None) -> JobR
         ]
         extractor = stack.enter_context(borrowed_process()) if job.isolated else InProcess()
         for record in job.records:
-            stamps[record.name] = stamp_of(job.data / record.name, with_hash=job.check_hash)
-            video = _extract(job, record, outputs, extractor, stamps[record.name])
+            stamp = stamp_of(job.data / record.name, with_hash=job.check_hash)
+            video = _extract(job, record, outputs, extractor, stamp)
+            if not video.tries and stamp is None:  # gone, but what was made of it is still there
+                stamp = job.sources.get(record.name)
+            stamps[record.name] = stamp
             videos.append(video)
             if seen is not None:
                 seen(video)
@@ -192,6 +198,19 @@ class _Output:
         return shard_entry(self._target.path, self._target.header, self.writer.finish())
 
 
+def _is_as_planned(job: Job, name: str, stamp: Stamp | None) -> bool:
+    """Return whether a video may be copied from older shards.
+
+    One whose file has vanished since that was decided may, too: nothing better is to be had.
+    """
+    if name in job.fresh:
+        return False
+    planned = job.sources.get(name, stamp)
+    if planned is None or stamp is None:
+        return stamp is None
+    return stamp.same(planned, check_hash=False)
+
+
 def _extract(
     job: Job,
     record: Record,
@@ -200,7 +219,7 @@ def _extract(
     stamp: Stamp | None,
 ) -> VideoReport:
     """Bring one video into every shard, from the older shard or from its file."""
-    if record.name not in job.fresh:
+    if _is_as_planned(job, record.name, stamp):
         outputs = [output for output in outputs if not output.copy(record)]
     if not outputs:
         return VideoReport(record.name, tries=0)

@@ -2,8 +2,9 @@
 
 A hidden file beside a dataset's shards, ``.sources.jsonl``, records size, modification time and
 hash of every source at the time when it was extracted: one line for each shard, appended once the
-shard is in place, the last line of a shard being the one that counts. It is no part of the shards,
-whose bytes do not depend on when a file was copied.
+shard is in place, the last line of a shard being the one that counts. A shard that was never there
+has a line before it is made, too, so that it is known what it was made from if the run is killed
+in between. It is no part of the shards, whose bytes do not depend on when a file was copied.
 """
 
 from __future__ import annotations
@@ -17,8 +18,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
-from tsn_core.atomic import write_text
-from tsn_core.errors import OutputError
+from tsn_core.atomic import unwritable, write_text
 
 SOURCES_NAME = ".sources.jsonl"
 _HASHED_BYTES = 64 << 20  # of larger files only on demand: hashing would cost as much as extracting
@@ -50,7 +50,7 @@ class Stamp:
 
 
 def stamp_of(path: Path, *, with_hash: bool) -> Stamp | None:
-    """Return the stamp of a file, or None if it cannot be read.
+    """Return the stamp of a file, or None if there is none; one that cannot be read has no hash.
 
     Args:
         path: Of the file.
@@ -58,11 +58,12 @@ def stamp_of(path: Path, *, with_hash: bool) -> Stamp | None:
     """
     try:
         status = path.stat()
-        digest = None
-        if with_hash or status.st_size <= _HASHED_BYTES:
-            digest = _digest(path)
     except OSError:
         return None
+    digest = None
+    if with_hash or status.st_size <= _HASHED_BYTES:
+        with suppress(OSError):
+            digest = _digest(path)
     return Stamp(status.st_size, status.st_mtime_ns, digest)
 
 
@@ -111,7 +112,9 @@ class Journal:
         except (OSError, UnicodeDecodeError):
             return
         for line in lines:
-            with suppress(ValueError, TypeError, KeyError, AttributeError):
+            with suppress(
+                ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError
+            ):
                 self._take(json.loads(line))
 
     def _take(self, entry: Any) -> None:
@@ -142,6 +145,24 @@ class Journal:
                     found.add(name)
         return found
 
+    def expect(self, folder: str, shard: int, now: Stamps, *, is_there: bool) -> None:
+        """Note for ``start`` what the sources are of a shard that is about to be made.
+
+        Args:
+            folder: Of its modality.
+            shard: Its number.
+            now: Stamps of its videos.
+            is_there: Whether it is there already, and stays if the run is killed: then only
+                videos count of which nothing is recorded.
+        """
+        then = self._stamps.get((folder, shard), {}) if is_there else {}
+        self._stamps[folder, shard] = {**now, **then}
+
+    def num_gone(self, now: Stamps) -> int:
+        """Return how many of the sources that were there once are not there now."""
+        once = {name for then in self._stamps.values() for name, stamp in then.items() if stamp}
+        return sum(name in once for name, stamp in now.items() if stamp is None)
+
     def start(self, data: Path) -> None:
         """Record the folder of the sources, dropping lines that no longer count.
 
@@ -167,10 +188,7 @@ class Journal:
             with self._path.open("a", encoding="utf-8", newline="\n") as file:
                 file.write(line)
         except OSError as error:
-            raise OutputError(
-                f"{self._path}: cannot be written: {error.strerror}; free space or choose "
-                "another place"
-            ) from error
+            raise unwritable(self._path, error) from error
 
     @staticmethod
     def _line(folders: list[str], shard: int, stamps: Stamps) -> str:

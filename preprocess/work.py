@@ -13,6 +13,7 @@ from preprocess.limits import Limits
 from preprocess.sources import Journal, stamps_of
 from tsn_core.errors import InputError, SettingsError
 from tsn_core.index import ShardEntry
+from tsn_core.listing import count
 from tsn_core.manifest import MANIFEST_NAME, Manifest, Record, read_manifest
 from tsn_core.modality import StoredModality
 from tsn_core.sampling import SnippetPlan
@@ -86,6 +87,7 @@ def plan_work(
 
     Raises:
         SettingsError: Shards with other settings are there.
+        InputError: None of the videos is there, though some were before.
     """
     found = {
         modality.folder: find_shards(root / modality.folder, modality, plan, videos_per_shard)
@@ -103,16 +105,22 @@ def plan_work(
     journal = Journal(root)
     names = [record.name for record in manifest.records]
     stamps = stamps_of(data, names, check_hash=options.check_hash)
+    if names and journal.num_gone(stamps) == len(names):
+        raise InputError(
+            f"{data}: not one of the {count(len(names), 'video')} is there any more; mount that "
+            "folder or check --data"
+        )
     jobs, entries, changed = [], {}, set()
     for number, records in by_shard(manifest.records).items():
         own = [record.name for record in records]
+        now = {name: stamps[name] for name in own}
         fresh = {name for name in own if known.get(name) != number}
         targets = []
         for modality in modalities:
             folder = modality.folder
             header = _header(manifest, modality, plan, videos_per_shard, records)
             there = found[folder].headers.get(number)
-            again = journal.changed(folder, number, own, stamps, options.check_hash)
+            again = journal.changed(folder, number, own, now, options.check_hash)
             changed |= again
             if options.retry_failures and there is not None:
                 again |= failed_names(root / folder, found[folder].entries[number])
@@ -123,6 +131,7 @@ def plan_work(
             if not sound or again or hurt is not None:
                 path = root / folder / shard_name(number)
                 targets.append(Target(path, header, reuse=there is not None))
+                journal.expect(folder, number, now, is_there=there is not None)
             else:
                 entries[folder, number] = found[folder].entries[number]
         if targets:
@@ -134,6 +143,7 @@ def plan_work(
                     plan=plan,
                     targets=tuple(targets),
                     fresh=frozenset(fresh),
+                    sources=now,
                     limits=options.limits,
                     isolated=options.isolated,
                     check_hash=options.check_hash,

@@ -108,7 +108,7 @@ def test_an_early_end_stops_what_runs_and_starts_nothing_more(ending):
         with pytest.raises(KeyboardInterrupt):
             list(reports)
     else:
-        assert next(reports) == 0
+        assert next(reports) != 1, "whichever was done first"
         reports.close()
     assert finished == [1], "it was waited for"
     assert len(started) <= 8, started

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tsn_core.errors import InputError, OutputError
@@ -30,6 +30,7 @@ def manifests(draw):
     return Manifest(draw(TEXT), classes, records)
 
 
+@settings(deadline=None)  # every file is synced to the disk
 @given(manifest=manifests())
 def test_round_trip(manifest, tmp_path_factory):
     path = tmp_path_factory.mktemp("manifest") / "manifest.jsonl"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -11,6 +12,29 @@ from pathlib import Path
 from tsn_core.errors import OutputError
 
 TEMPORARY_SUFFIX = ".tmp"
+_DISK_ERRORS = (errno.EIO, errno.ENOSPC, errno.EDQUOT)
+
+
+_REMEDIES = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "allow that or choose another place"),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "allow more open files (ulimit -n)"),
+    **dict.fromkeys((errno.EIO, errno.ESTALE), "check the disk or choose another place"),
+}
+
+
+def unwritable(
+    path: str | os.PathLike[str], error: OSError, remedy: str = "free space or choose another place"
+) -> OutputError:
+    """Return the error that says that something cannot be written, why, and what helps.
+
+    Args:
+        path: What was to be written.
+        error: What was raised.
+        remedy: What helps where the reason asks for nothing special.
+    """
+    reason = error.strerror or str(error)
+    remedy = _REMEDIES.get(error.errno or 0, remedy)
+    return OutputError(f"{os.fspath(path)}: cannot be written: {reason}; {remedy}")
 
 
 def temporary_path(path: Path) -> Path:
@@ -24,12 +48,26 @@ def publish(temporary: Path, path: Path) -> None:
     with temporary.open("rb+") as file:
         os.fsync(file.fileno())
     temporary.replace(path)
-    with suppress(OSError):  # not every platform can open a folder, nor every file system sync it
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(path: Path) -> None:
+    """Bring a folder's names to the disk, where that is possible.
+
+    Raises:
+        OSError: The disk failed.
+    """
+    try:
+        folder = os.open(path, os.O_RDONLY)
+    except OSError:  # not every platform can open a folder
+        return
+    try:
+        os.fsync(folder)
+    except OSError as error:  # nor every file system sync it
+        if error.errno in _DISK_ERRORS:
+            raise
+    finally:
+        os.close(folder)
 
 
 @contextmanager
@@ -49,10 +87,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         except OSError as error:
             if isinstance(error, OutputError) or error.errno is None:
                 raise
-            reason = error.strerror or str(error)
-            raise OutputError(
-                f"{path}: cannot be written: {reason}; free space or choose another place"
-            ) from error
+            raise unwritable(path, error) from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)

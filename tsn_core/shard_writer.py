@@ -13,7 +13,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from tsn_core.errors import OutputError
+from tsn_core.atomic import TEMPORARY_SUFFIX, unwritable
 from tsn_core.hdf5_file import fixed_texts, written_hdf5
 from tsn_core.shard_format import (
     FORMAT,
@@ -54,7 +54,10 @@ class ShardWriter:
         self._path = Path(path)
         self._header = header
         self._spool = tempfile.SpooledTemporaryFile(  # noqa: SIM115 - closed in __exit__
-            max_size=_SPOOL_BYTES, dir=str(self._path.parent)
+            max_size=_SPOOL_BYTES,
+            dir=str(self._path.parent),
+            prefix=f".{self._path.name}.",  # where a file cannot be made without a name, and a
+            suffix=TEMPORARY_SUFFIX,  # kill hits before the name is gone: known as a leftover
         )
         self._tables: dict[str, list[Any]] = {name: [] for name in TABLE_DTYPES}
         self._tables.update({name: [] for name in STRING_TABLES})
@@ -75,10 +78,7 @@ class ShardWriter:
         try:
             yield
         except OSError as error:
-            raise OutputError(
-                f"{self._path}: cannot be written: {error.strerror}; free space or choose "
-                "another place"
-            ) from error
+            raise unwritable(self._path, error) from error
 
     @property
     def num_videos(self) -> int:
