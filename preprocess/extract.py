@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from contextlib import closing
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,8 +15,11 @@ from preprocess.failures import write_failures
 from preprocess.folder_lock import locked
 from preprocess.inventory import index_of, remove_leftovers
 from preprocess.isolation import end_processes
-from preprocess.job import JobReport, VideoReport, run_job
-from preprocess.progress import Tally, watch
+from preprocess.job import Job, JobReport, VideoReport, run_job
+from preprocess.metrics import check_metrics_path
+from preprocess.progress import watch
+from preprocess.run import Run, observed
+from preprocess.tally import Counts
 from preprocess.work import Options, Work, plan_work
 from tsn_core.atomic import unwritable
 from tsn_core.errors import InputError, TSNError
@@ -39,6 +42,7 @@ class Summary:
         failures: Lines of ``failures.jsonl`` by name, of the videos that have failed in one of
             the modalities asked for.
         indices: The index of every modality that was asked for.
+        counts: What this run did, in numbers; ``report.json`` tells more.
     """
 
     root: Path
@@ -47,6 +51,7 @@ class Summary:
     videos: tuple[VideoReport, ...]
     failures: dict[str, dict[str, object]]
     indices: tuple[Index, ...]
+    counts: Counts
 
     @property
     def notes(self) -> tuple[tuple[str, str], ...]:
@@ -93,36 +98,46 @@ def extract_dataset(
     options = options or Options()
     if not executor.in_this_process:  # others may work in another folder
         data, out = data.absolute(), out.absolute()
+    if options.metrics is not None:
+        check_metrics_path(options.metrics)
     root = out / manifest.dataset
-    with locked(root, wait=options.wait, tell=partial(console.print, soft_wrap=True)):
-        try:
-            remove_leftovers(root)
-            for modality in modalities:
-                (root / modality.folder).mkdir(exist_ok=True)
-            work = plan_work(
-                manifest,
-                data,
-                root,
-                modalities=modalities,
-                plan=plan,
-                videos_per_shard=videos_per_shard,
-                options=options,
-            )
-            return _do(work, executor, console)
-        except OSError as error:
-            if error.errno is None or isinstance(error, TSNError):
-                raise
-            remedy = "mend that or choose another --out"
-            raise unwritable(error.filename or root, error, remedy) from error
-        except RuntimeError as error:
-            if str(error) != "can't start new thread":
-                raise
-            raise TSNError(
-                "no thread can be started; allow more processes (ulimit -u), or use fewer --jobs"
-            ) from error
+    tell = partial(console.print, soft_wrap=True)
+    with locked(root, wait=options.wait, tell=tell), _one_line(root):
+        remove_leftovers(root)
+        for modality in modalities:
+            (root / modality.folder).mkdir(exist_ok=True)
+        work = plan_work(
+            manifest,
+            data,
+            root,
+            modalities=modalities,
+            plan=plan,
+            videos_per_shard=videos_per_shard,
+            options=options,
+        )
+        with observed(work, options) as run, _one_line(root):  # what is logged is one, too
+            return _do(work, executor, console, run)
 
 
-def _do(work: Work, executor: Executor, console: Console) -> Summary:
+@contextmanager
+def _one_line(root: Path) -> Iterator[None]:
+    """Turn errors of the file system, and a lack of threads, into one line for the user."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or isinstance(error, TSNError):
+            raise
+        remedy = "mend that or choose another --out"
+        raise unwritable(error.filename or root, error, remedy) from error
+    except RuntimeError as error:
+        if str(error) != "can't start new thread":
+            raise
+        raise TSNError(
+            "no thread can be started; allow more processes (ulimit -u), or use fewer --jobs"
+        ) from error
+
+
+def _do(work: Work, executor: Executor, console: Console, run: Run) -> Summary:
     """Run the jobs, and write what tells of all shards when they are done."""
     root = work.root
     if work.changed:
@@ -139,13 +154,13 @@ def _do(work: Work, executor: Executor, console: Console) -> Summary:
         for modality in work.modalities:  # a folder that is being changed has no index
             (root / modality.folder / INDEX_NAME).unlink(missing_ok=True)
         work.journal.start(work.data)
-        with closing(_run(work, executor, console)) as reports:
+        with closing(_run(work, executor, console, run)) as reports:
             for report in reports:
                 videos.extend(report.videos)
                 for folder, entry in report.entries.items():
                     entries[folder, report.number] = entry
                 work.journal.append(report.entries, report.number, report.stamps)
-    indices = [_finish_folder(work, modality, entries) for modality in work.modalities]
+    indices = [_finish_folder(work, modality, entries, run) for modality in work.modalities]
     failures = write_failures(root, work.data)
     folders = {modality.folder for modality in work.modalities}
     return Summary(
@@ -155,33 +170,43 @@ def _do(work: Work, executor: Executor, console: Console) -> Summary:
         tuple(videos),
         {name: line for name, line in failures.items() if folders.intersection(line["modalities"])},
         tuple(indices),
+        run.tally.counts,
     )
 
 
-def _run(work: Work, executor: Executor, console: Console) -> Generator[JobReport, None, None]:
+def _run(
+    work: Work, executor: Executor, console: Console, run: Run
+) -> Generator[JobReport, None, None]:
     """Run the jobs, showing progress, and yield what they report."""
-    tally = Tally()
-    total = sum(job.num_to_extract for job in work.jobs)
-    function = partial(run_job, seen=tally.add) if executor.in_this_process else run_job
+
+    def run_here(job: Job) -> JobReport:
+        report = run_job(job, seen=run.video)
+        run.shard(report)
+        return report
+
     try:
-        with watch(tally, total, work.manifest.dataset, console):
-            for report in executor.run(function, work.jobs):
-                if not executor.in_this_process:
-                    for video in report.videos:
-                        tally.add(video)
+        with watch(run.tally, work.manifest.dataset, console):
+            if executor.in_this_process:
+                yield from executor.run(run_here, work.jobs)
+                return
+            for report in executor.run(run_job, work.jobs):
+                for video in report.videos:
+                    run.video(video)
+                run.shard(report)
                 yield report
     finally:
         end_processes()
 
 
 def _finish_folder(
-    work: Work, modality: StoredModality, entries: dict[tuple[str, int], ShardEntry]
+    work: Work, modality: StoredModality, entries: dict[tuple[str, int], ShardEntry], run: Run
 ) -> Index:
     """Remove shards that the dataset no longer has, and write the index if it is out of date."""
     folder = work.root / modality.folder
     mine = [entries[modality.folder, number] for number in work.numbers]
     for path in set(folder.glob("shard-*.h5")) - {folder / entry.file for entry in mine}:
         path.unlink()
+        run.removed(path)
     manifest = work.manifest
     index = Index(
         manifest.dataset, modality, work.plan.to_dict(), manifest.class_names, tuple(mine)

@@ -93,6 +93,7 @@ class VideoReport:
         tries: How often it was tried; 0 if it was copied from older shards.
         num_frames: Frames decoded; 0 if it failed or was copied.
         peak_bytes: Largest resident memory so far of the process that extracted it; 0 if unknown.
+        lost: Why processes were lost that tried it before the last one did.
     """
 
     name: str
@@ -103,6 +104,14 @@ class VideoReport:
     tries: int = 1
     num_frames: int = 0
     peak_bytes: int = 0
+    lost: tuple[str, ...] = ()
+
+    @property
+    def result(self) -> str:
+        """Return ``extracted``, ``failed`` or ``copied``."""
+        if self.stage is not None:
+            return "failed"
+        return "extracted" if self.tries else "copied"
 
 
 @dataclass(frozen=True)
@@ -234,8 +243,10 @@ def _extract(
     def report(tries: int, **fields: Any) -> VideoReport:
         seconds = time.perf_counter() - began
         peak = getattr(extractor, "peak_bytes", 0)
-        return VideoReport(record.name, seconds=seconds, tries=tries, peak_bytes=peak, **fields)
+        fields |= {"seconds": seconds, "tries": tries, "peak_bytes": peak}
+        return VideoReport(record.name, lost=tuple(lost[: tries - 1]), **fields)
 
+    lost: list[str] = []
     for number in range(1, _TRIES + 1):
         failure: VideoError | None = None
         try:
@@ -250,6 +261,7 @@ def _extract(
             return report(number, note=extracted.note, num_frames=extracted.rows[0].num_frames)
         if not isinstance(failure, LostProcess):
             break
+        lost.append(" ".join(str(failure).split()))
         for output in outputs:
             output.writer.discard_video()
     reason = " ".join(str(failure).split())

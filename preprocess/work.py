@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from preprocess.assignment import assign_shards, by_shard, default_videos_per_shard
 from preprocess.inventory import common_cut, failed_names, find_shards
@@ -31,6 +32,8 @@ class Options:
         check_hash: Whether changed sources are told by their content, not their time.
         damaged: Names of the videos to make anew in shards that are damaged, by folder and number.
         wait: Whether to wait for another extraction into the same folder.
+        metrics: File for Prometheus to write while it runs; None for none.
+        command: Options of the command line, by name, for log and report.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -39,6 +42,8 @@ class Options:
     check_hash: bool = False
     damaged: Mapping[tuple[str, int], frozenset[str]] = field(default_factory=dict)
     wait: bool = False
+    metrics: Path | None = None
+    command: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

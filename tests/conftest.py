@@ -184,9 +184,9 @@ def clips() -> Path:
 
 
 def tree_bytes(folder: Path) -> dict[str, bytes]:
-    """Return the content of every visible file below a folder, by relative path."""
+    """Return every visible file below a folder, by relative path, but those that tell the time."""
     return {
         file.relative_to(folder).as_posix(): file.read_bytes()
         for file in sorted(folder.rglob("*"))
-        if file.is_file() and not file.name.startswith(".")
+        if file.is_file() and not file.name.startswith((".", "log.jsonl", "report.json"))
     }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from preprocess.commands.options import stderr_console
+from preprocess.commands.options import given_options, stderr_console
 from tsn_core.listing import count
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def extract_again(
             videos_per_shard=None,
             executor=executor,
             console=stderr_console(),
-            options=Options(damaged=damaged, **options),
+            options=Options(damaged=damaged, command=given_options(), **options),
         )
         failures.update(summary.failures)
         for video in summary.videos:

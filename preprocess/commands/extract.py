@@ -13,6 +13,7 @@ from preprocess.commands.options import (
     FOLDER,
     dataset_options,
     executor_options,
+    given_options,
     isolation_option,
     limit_options,
     list_videos,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 @click.option(
     "--wait", is_flag=True, help="Wait for another extraction into the same folder to end."
 )
+@click.option("--metrics", type=FOLDER, help="File for Prometheus's textfile collector: NAME.prom.")
 @click.option("--allow-failures", is_flag=True, help="Exit with 0 even if some videos failed.")
 def extract(
     dataset: str,
@@ -56,6 +58,7 @@ def extract(
     retry_failures: bool,
     check_hash: bool,
     wait: bool,
+    metrics: Path | None,
     allow_failures: bool,
 ) -> None:
     """Decode a dataset once and write the shards of one or more modalities.
@@ -69,6 +72,8 @@ def extract(
     """
     from preprocess.datasets import scan_dataset
     from preprocess.extract import extract_dataset
+    from preprocess.progress import summary_line
+    from preprocess.report import REPORT_NAME
     from preprocess.work import Options
 
     manifest = scan_dataset(dataset, data, lists)
@@ -87,6 +92,8 @@ def extract(
             retry_failures=retry_failures,
             check_hash=check_hash,
             wait=wait,
+            metrics=metrics,
+            command=given_options(),
         ),
     )
     for index in summary.indices:
@@ -98,6 +105,8 @@ def extract(
         )
     if not summary.num_jobs:
         click.echo("everything was there already; nothing to do")
+    else:
+        click.echo(f"{summary_line(summary.counts)}; see {summary.root / REPORT_NAME}")
     if summary.notes:
         click.echo(f"{count(len(summary.notes), 'video')} may be damaged or cut short:", err=True)
         list_videos(summary.notes)

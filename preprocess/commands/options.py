@@ -45,6 +45,17 @@ def gather(name: str, build: Callable[..., Any], *options: Callable[..., Any]) -
     return decorate
 
 
+def given_options() -> dict[str, Any]:
+    """Return the name of the command that runs, and the values of its options by theirs."""
+    context = click.get_current_context()
+    given = {
+        option.opts[0]: context.params[option.name]
+        for option in context.command.params
+        if option.name in context.params
+    }
+    return {"command": context.command.name, **given}
+
+
 def dataset_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options that name a dataset: ``dataset``, ``data`` and ``lists``."""
     for option in reversed(
