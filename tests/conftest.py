@@ -2,7 +2,7 @@
 
 import os
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +181,30 @@ def clips() -> Path:
     if not folder:
         pytest.skip("TSN_CLIPS is not set")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def store_server() -> Iterator[dict[str, Any]]:
+    """Stores by the name of their bucket; the usual variables point to their server."""
+    from store_helpers import served
+
+    with served() as stores:
+        yield stores
+
+
+@pytest.fixture
+def store(
+    store_server: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Any]:
+    """An S3 store with an empty bucket, see ``store_helpers``, and a local cache of its own."""
+    from store_helpers import Store
+
+    monkeypatch.setenv("TSN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("TSN_CACHE_SIZE", raising=False)
+    made = Store(os.environ["AWS_ENDPOINT_URL"])
+    store_server[made.bucket] = made
+    yield made
+    del store_server[made.bucket]
 
 
 def tree_bytes(folder: Path) -> dict[str, bytes]:

@@ -14,6 +14,7 @@ from train.leakage import hashes
 from train.run_folder import RunFolder, load_checkpoint
 from train.subsets import subset_names
 from tsn_core.errors import CheckpointError
+from tsn_core.location import location
 from tsn_core.manifest import MANIFEST_NAME, Manifest, read_manifest
 from tsn_core.shard_set import ShardSet
 from tsn_core.tsn import TSN
@@ -65,7 +66,7 @@ def open_run(run: Path, *, shards: Path | None = None, checkpoint: str = "auto")
         checkpoint = "best" if config["val_subset"] == "val" else "last"
     path = folder.checkpoint(checkpoint)
     model, class_names, progress = load_checkpoint(path)
-    root = Path(config["shards"]) if shards is None else shards
+    root = location(config["shards"]) if shards is None else shards
     shard_set = ShardSet(root / config["modality_folder"])
     manifest = read_manifest(root / MANIFEST_NAME)
     check_labels(manifest, shard_set)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import cast
 
-from tsn_core.errors import OutputError
+from tsn_core.errors import OutputError, TSNError
+from tsn_core.location import RemotePath, is_remote, location
 
 TEMPORARY_SUFFIX = ".tmp"
 _DISK_ERRORS = (errno.EIO, errno.ENOSPC, errno.EDQUOT)
@@ -23,7 +26,7 @@ _REMEDIES = {
 
 
 def unwritable(
-    path: str | os.PathLike[str], error: OSError, remedy: str = "free space or choose another place"
+    path: object, error: OSError, remedy: str = "free space or choose another place"
 ) -> OutputError:
     """Return the error that says that something cannot be written, why, and what helps.
 
@@ -34,7 +37,7 @@ def unwritable(
     """
     reason = error.strerror or str(error)
     remedy = _REMEDIES.get(error.errno or 0, remedy)
-    return OutputError(f"{os.fspath(path)}: cannot be written: {reason}; {remedy}")
+    return OutputError(f"{path}: cannot be written: {reason}; {remedy}")
 
 
 def temporary_path(path: Path) -> Path:
@@ -74,10 +77,17 @@ def _sync_folder(path: Path) -> None:
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path to write; on success it becomes ``path``, on error it is removed.
 
+    For a URL it lies in the machine's folder for temporary files and is uploaded as one object.
+
     Raises:
         OutputError: The folder cannot be made, or the file cannot be written.
+        StoreError: The object store does not take it.
     """
-    path = Path(path)
+    path = location(path)
+    if is_remote(path):
+        with _uploaded(cast(RemotePath, path)) as temporary:
+            yield temporary
+        return
     temporary = temporary_path(path)
     try:
         try:
@@ -91,6 +101,25 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _uploaded(path: RemotePath) -> Iterator[Path]:
+    try:
+        with tempfile.TemporaryDirectory(prefix="tsn-", ignore_cleanup_errors=True) as folder:
+            temporary = Path(folder) / path.name
+            yield temporary
+            try:
+                path.upload(temporary)
+            except FileNotFoundError as error:
+                raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
+    except OSError as error:
+        if isinstance(error, TSNError) or error.errno is None:
+            raise
+        raise OutputError(
+            f"{path}: cannot be written: {error.strerror or error} in {tempfile.gettempdir()}; "
+            "free space there, or name another folder with TMPDIR"
+        ) from error
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from tsn_core.errors import ShardError, one_line
 from tsn_core.index import INDEX_NAME, Index, ShardEntry, read_index
+from tsn_core.location import location
 from tsn_core.shard_reader import Shard
 
 
 def modality_folders(root: str | os.PathLike[str]) -> list[Path]:
     """Return every folder at or below ``root`` that holds shards or an index, sorted."""
-    root = Path(root)
+    root = location(root)
     files = [*root.rglob(INDEX_NAME), *root.rglob("shard-*.h5")]
     return sorted({file.parent for file in files})
 
@@ -45,8 +46,11 @@ def folder_defects(folder: str | os.PathLike[str]) -> FolderDefects:
     Checked: structure, offsets and checksums of every shard; that the index names each of them and
     no other; that its counts are theirs; that no video stands in two shards. Where there is no
     index, every shard is checked by itself.
+
+    Raises:
+        StoreError: The object store that the shards lie in does not answer.
     """
-    folder = Path(folder)
+    folder = location(folder)
     lying = sorted(folder.glob("shard-*.h5"))
     index: Index | None = None
     own: list[str] = []

@@ -1,14 +1,18 @@
-"""What both command-line programs share: how they end, and how they read sizes."""
+"""What both command-line programs share: how they end, how they read sizes and locations."""
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
 
 from tsn_core.errors import TSNError
+from tsn_core.location import location
 
 
 class Program(click.Group):
@@ -49,3 +53,56 @@ class Size(click.ParamType):
         if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
             self.fail(f"WIDTHxHEIGHT such as 340x256 expected, got {value!r}", param, ctx)
         return int(height), int(width)
+
+
+class Location(click.ParamType):
+    """A folder or file of this machine, or a URL in an object store such as ``s3://…``."""
+
+    name = "PATH or URL"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return a ``Path``, or a ``RemotePath``."""
+        return location(value)
+
+
+def cache_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options of the local cache, see ``tsn_core.shard_cache``."""
+    for option in (
+        click.option(
+            "--cache-size",
+            metavar="GB",
+            envvar="TSN_CACHE_SIZE",
+            expose_value=False,
+            callback=_into_environment,
+            help="Of shards in an object store to keep here; 0 reads them by ranges.  "
+            "[default: 20; env: TSN_CACHE_SIZE]",
+        ),
+        click.option(
+            "--cache",
+            metavar="DIR",
+            envvar="TSN_CACHE",
+            expose_value=False,
+            callback=_into_environment,
+            help="Where to keep them.  [default: in the user's cache folder; env: TSN_CACHE]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def _into_environment(context: click.Context, option: click.Parameter, value: str | None) -> None:
+    """Set a variable until the command ends, for this process and those that it starts."""
+    name = option.envvar
+    assert isinstance(name, str)
+    before = os.environ.get(name)
+    if value is None or value == before:
+        return
+
+    def restore() -> None:
+        if before is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = before
+
+    context.call_on_close(restore)
+    os.environ[name] = value

@@ -55,6 +55,10 @@ class ShardError(TSNError, OSError):
     """A shard or its index is damaged, or of another format."""
 
 
+class StoreError(TSNError, OSError):
+    """An object store does not answer, or refuses; nothing is known about what lies there."""
+
+
 class SettingsError(TSNError, ValueError):
     """Something already on disk was made with other settings."""
 

@@ -10,7 +10,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tsn_core.atomic import write_text
-from tsn_core.errors import ShardError
+from tsn_core.errors import ShardError, StoreError
+from tsn_core.location import location
 from tsn_core.modality import StoredModality
 from tsn_core.shard_format import ShardHeader, ShardTables
 
@@ -66,7 +67,7 @@ class Index:
 def write_index(index: Index, folder: str | os.PathLike[str]) -> None:
     """Write ``index.json`` into a folder."""
     content = {"format": _FORMAT, "version": _VERSION, **asdict(index)}
-    write_text(Path(folder) / INDEX_NAME, json.dumps(content, indent=1) + "\n")
+    write_text(location(folder) / INDEX_NAME, json.dumps(content, indent=1) + "\n")
 
 
 def read_index(folder: str | os.PathLike[str]) -> Index:
@@ -74,14 +75,17 @@ def read_index(folder: str | os.PathLike[str]) -> Index:
 
     Raises:
         ShardError: There is none, or it is not an index of this format and version.
+        StoreError: The object store does not answer.
     """
-    path = Path(folder) / INDEX_NAME
+    path = location(folder) / INDEX_NAME
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ShardError(
             f"{path}: not there; extract that modality, or let an unfinished extraction finish"
         ) from None
+    except StoreError:
+        raise
     except (OSError, ValueError) as error:
         raise ShardError(f"{path}: cannot be read: {error}; run extract again") from None
     try:

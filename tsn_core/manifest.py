@@ -11,11 +11,12 @@ import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 from tsn_core.atomic import write_text
-from tsn_core.errors import InputError
+from tsn_core.errors import InputError, StoreError
+from tsn_core.location import location
 
 MANIFEST_NAME = "manifest.jsonl"  # beside the shards of a dataset
 SUBSETS = ("train", "val", "test")
@@ -126,13 +127,16 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
 
     Raises:
         InputError: There is none, or a line is not what it should be; the message names both.
+        StoreError: The object store does not answer.
     """
-    path = Path(path)
+    path = location(path)
     try:
         lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except FileNotFoundError:
         message = f"{path}: no manifest there; make one with tsn-preprocess scan or extract"
         raise InputError(message) from None
+    except StoreError:
+        raise
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
     number = 1

@@ -1,20 +1,22 @@
-"""Reading one shard: tables in memory, images straight from the mapped file."""
+"""Reading one shard: tables in memory, images straight from the mapped file or the store."""
 
 from __future__ import annotations
 
 import os
 import zlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tsn_core.codec import decode_image
-from tsn_core.errors import ShardError
+from tsn_core.errors import ShardError, StoreError
 from tsn_core.hdf5_blocks import StructureError
 from tsn_core.hdf5_reader import Hdf5Reader, decoded
+from tsn_core.location import location
 from tsn_core.modality import StoredModality
+from tsn_core.shard_cache import ShardCache
+from tsn_core.shard_file import CHANGED, Span, open_file
 from tsn_core.shard_format import (
     FORMAT,
     STRING_TABLES,
@@ -34,7 +36,8 @@ class Shard:
     """One open shard.
 
     The tables are read and checked when it is opened; images are read from the memory-mapped file,
-    so that no lock is taken and nothing is read that is not asked for.
+    so that no lock is taken and nothing is read that is not asked for. From an object store they
+    come by ranges of bytes, or from a local copy.
 
     Attributes:
         path: Of the file.
@@ -43,19 +46,23 @@ class Shard:
         table_crc32: Checksum of the tables, and with them of all images.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], cache: ShardCache | None = None) -> None:
         """Open a shard.
+
+        Args:
+            path: Of the file, or its URL in an object store.
+            cache: Where a shard in a store is kept once images of it were asked for; None reads
+                just what is needed, again and again.
 
         Raises:
             ShardError: There is none, or it is damaged, or of another format or version.
+            StoreError: The object store does not answer.
         """
-        self.path = Path(path)
-        if not self.path.is_file():
-            raise ShardError(f"{self.path}: no such shard; extract it, or check the path")
+        self.path = location(path)
         try:
-            self._identity = _identity(self.path)
-            with self.path.open("rb") as stream:
-                file = Hdf5Reader(stream, self.path.stat().st_size)
+            self._file = open_file(self.path, cache)
+            with self._file.opened() as stream:
+                file = Hdf5Reader(stream, self._file.num_bytes)
                 self.header = _read_header(file)
                 self.tables = _read_tables(file)
                 offset, size = _locate_images(file)
@@ -64,6 +71,8 @@ class Shard:
             raise ShardError(
                 f"{self.path}: damaged: {error}; delete the file and extract again"
             ) from None
+        except StoreError:
+            raise
         except ShardError as error:
             raise ShardError(f"{self.path}: {error}") from None
         except OSError as error:
@@ -72,27 +81,27 @@ class Shard:
         modality = self.header.modality
         defects = self.tables.defects(size, modality.snippet_length, len(self.header.class_names))
         check_sound(self.path, defects)
-        self._place = offset, size
-        self._images: np.ndarray | None = None
+        self._images_offset = offset
 
     def close(self) -> None:
         """Let go of the file; the next read opens it again."""
-        self._images = None
+        self._file.close()
 
-    def _mapped(self) -> np.ndarray:
-        """Return all image bytes, (B,) uint8; the file stays open until ``close``.
+    def _read_images(self, first: Sequence[int], last: Sequence[int]) -> list[np.ndarray]:
+        """Return the bytes from each first image up to the last one, which is not included.
 
         Raises:
             ShardError: The file is not the one any more whose tables were read.
         """
-        if self._images is None:
-            if _identity(self.path) != self._identity:
-                raise ShardError(changed(self.path))
-            offset, size = self._place
-            self._images = np.empty(0, np.uint8)
-            if size:
-                self._images = np.memmap(self.path, np.uint8, "r", offset, (size,))
-        return self._images
+        starts = self.tables.image_start[first].tolist()
+        stops = self.tables.image_start[last].tolist()
+        spans: list[Span] = [
+            (self._images_offset + start, stop - start) for start, stop in zip(starts, stops)
+        ]
+        try:
+            return self._file.read(spans)
+        except ShardError as error:
+            raise ShardError(f"{self.path}: {error}") from None
 
     def num_snippets(self, video: int) -> int:
         """Return how many snippets are stored of a video."""
@@ -113,12 +122,13 @@ class Shard:
         Raises:
             ShardError: They do not match their checksum.
         """
-        if self._crc32(video) != self.tables.video_crc32[video]:
+        data = self._stored(video)
+        if zlib.crc32(data.data) != self.tables.video_crc32[video]:
             raise ShardError(
                 f"{self.path}: the images of {self.tables.video_name[video]} do not match their "
                 "checksum"
             )
-        return self._stored(video)
+        return data
 
     def read_snippets(self, video: int, snippets: Sequence[int] | np.ndarray) -> np.ndarray:
         """Return snippets of one video.
@@ -132,6 +142,7 @@ class Shard:
 
         Raises:
             ShardError: An image does not decode to what the tables say.
+            StoreError: The object store does not answer.
             IndexError: A snippet is out of range.
         """
         tables, modality = self.tables, self.header.modality
@@ -143,7 +154,8 @@ class Shard:
         height, width = map(int, tables.video_unit_size[video])
         stored_shape = kind.image_shape(height, width)
         out = np.empty((len(chosen), length, height, width, modality.channels), np.uint8)
-        images = self._mapped()
+        wanted = sorted({first + unit for first in firsts.tolist() for unit in range(length)})
+        images = dict(zip(wanted, self._read_images(wanted, [image + 1 for image in wanted])))
         place: dict[int, tuple[int, int]] = {}  # overlapping snippets decode an image once
         for k, first in enumerate(firsts.tolist()):
             for unit in range(length):
@@ -151,9 +163,8 @@ class Shard:
                 if image in place:
                     out[k, unit] = out[place[image]]
                     continue
-                start, stop = tables.image_start[image : image + 2]
                 try:
-                    decoded = decode_image(images[start:stop], modality.codec, stored_shape)
+                    decoded = decode_image(images[image], modality.codec, stored_shape)
                 except ShardError as error:
                     raise ShardError(
                         f"{self.path}: {tables.video_name[video]}, image {image}: {error}; "
@@ -179,29 +190,17 @@ class Shard:
         return [
             name
             for video, name in enumerate(self.tables.video_name)
-            if self._crc32(video) != self.tables.video_crc32[video]
+            if zlib.crc32(self._stored(video).data) != self.tables.video_crc32[video]
         ]
 
-    def _crc32(self, video: int) -> int:
-        return zlib.crc32(self._stored(video).data)
-
     def _stored(self, video: int) -> np.ndarray:
-        first, last = self.tables.video_image[video : video + 2]
-        return self._mapped()[self.tables.image_start[first] : self.tables.image_start[last]]
+        first, last = self.tables.video_image[video : video + 2].tolist()
+        return self._read_images([first], [last])[0]
 
 
-def changed(path: Path) -> str:
+def changed(path: object) -> str:
     """Return the message about a file that another one has taken the place of."""
-    return f"{path}: changed since this program opened it; run the same command again"
-
-
-def _identity(path: Path) -> tuple[int, int, int] | None:
-    """Return what tells a file from another of the same name; None if there is none."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns
+    return f"{path}: {CHANGED}"
 
 
 def read_header(path: str | os.PathLike[str]) -> ShardHeader | None:
@@ -211,10 +210,14 @@ def read_header(path: str | os.PathLike[str]) -> ShardHeader | None:
 
     Raises:
         ShardError: It is a shard of another version, which must not be overwritten by mistake.
+        StoreError: The object store does not answer.
     """
     try:
-        with Path(path).open("rb") as stream:
-            return _read_header(Hdf5Reader(stream, Path(path).stat().st_size))
+        file = open_file(location(path), None)
+        with file.opened() as stream:
+            return _read_header(Hdf5Reader(stream, file.num_bytes))
+    except StoreError:
+        raise
     except _VersionError as error:
         raise ShardError(f"{path}: {error}") from None
     except OSError:  # whatever is wrong with it, it is not a finished shard

@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tsn_core.errors import ShardError
+from tsn_core.errors import ShardError, StoreError
 from tsn_core.index import INDEX_NAME, read_index
+from tsn_core.location import is_remote, location
 from tsn_core.modality import StoredModality
+from tsn_core.shard_cache import cache_from_environment
 from tsn_core.shard_reader import Shard, changed
 
 _MOST_OPEN = 128  # files; large datasets have more shards than a process may open
@@ -24,8 +25,13 @@ class ShardSet:
     Safe to hand to worker processes, forked or spawned: only the path travels, and every process
     opens the files for itself.
 
+    Of shards in an object store, those that fit into the local cache together (see
+    ``tsn_core.shard_cache``) are downloaded when images of them are asked for first; of the others
+    only what is asked for is read, since shards that push each other out would be downloaded over
+    and over.
+
     Attributes:
-        folder: The one that holds ``index.json``.
+        folder: The one that holds ``index.json``; may be given as a URL such as ``s3://…``.
         modality: How the units are stored.
         class_names: By class id.
         names: Of all videos, in storage order.
@@ -46,8 +52,10 @@ class ShardSet:
 
         Raises:
             ShardError: No index, or a shard is missing, damaged or not the one in the index.
+            StoreError: The object store does not answer.
+            InputError: The size of the cache is not a number.
         """
-        self.folder = Path(folder)
+        self.folder = location(folder)
         self._index_bytes = self._read_index()
         index = read_index(self.folder)
         self.dataset = index.dataset
@@ -57,6 +65,10 @@ class ShardSet:
         self._shards: dict[int, Shard] = {}
         self._open: dict[int, None] = {}  # shards whose files are open, oldest use first
         self._files = [entry.file for entry in index.shards]
+        self._cache = cache_from_environment() if is_remote(self.folder) else None
+        most = 0 if self._cache is None else self._cache.max_bytes
+        totals = np.cumsum([entry.num_bytes for entry in index.shards])
+        self._num_cached = int(np.searchsorted(totals, most, side="right"))
         self._checksums: list[int] = []
         names: list[str] = []
         labels, counts, frames, rates = [], [], [], []
@@ -128,7 +140,8 @@ class ShardSet:
 
     def _shard(self, number: int) -> Shard:
         if number not in self._shards:
-            shard = Shard(self.folder / self._files[number])
+            cache = self._cache if number < self._num_cached else None
+            shard = Shard(self.folder / self._files[number], cache)
             if number < len(self._checksums) and shard.table_crc32 != self._checksums[number]:
                 raise ShardError(changed(shard.path))  # opened anew, in a worker process
             self._shards[number] = shard
@@ -146,5 +159,7 @@ class ShardSet:
     def _read_index(self) -> bytes | None:
         try:
             return (self.folder / INDEX_NAME).read_bytes()
+        except StoreError:
+            raise
         except OSError:
             return None

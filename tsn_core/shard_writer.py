@@ -7,7 +7,6 @@ import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import h5py
@@ -15,6 +14,7 @@ import numpy as np
 
 from tsn_core.atomic import TEMPORARY_SUFFIX, unwritable
 from tsn_core.hdf5_file import fixed_texts, written_hdf5
+from tsn_core.location import is_remote, location
 from tsn_core.shard_format import (
     FORMAT,
     STRING_TABLES,
@@ -42,20 +42,21 @@ _COPY_BYTES = 4 << 20
 class ShardWriter:
     """Collects the images of one shard and writes the file when told to.
 
-    Image bytes wait in memory, and past 16 MiB in an unnamed temporary file in the shard's folder,
-    because their dataset is contiguous and its size is known only at the end. Use as a context
-    manager; without ``finish`` nothing is left behind.
+    Image bytes wait in memory, and past 16 MiB in an unnamed temporary file in the shard's folder
+    (for an object store, in the machine's folder for temporary files), because their dataset is
+    contiguous and its size is known only at the end. Use as a context manager; without ``finish``
+    nothing is left behind.
 
     One video at a time: ``add_image`` for each of its units in ascending order, then ``end_video``,
     ``discard_video`` to begin it anew, or ``drop_video``; or ``copy_video`` from another shard.
     """
 
     def __init__(self, path: str | os.PathLike[str], header: ShardHeader) -> None:
-        self._path = Path(path)
+        self._path = location(path)
         self._header = header
         self._spool = tempfile.SpooledTemporaryFile(  # noqa: SIM115 - closed in __exit__
             max_size=_SPOOL_BYTES,
-            dir=str(self._path.parent),
+            dir=None if is_remote(self._path) else str(self._path.parent),
             prefix=f".{self._path.name}.",  # where a file cannot be made without a name, and a
             suffix=TEMPORARY_SUFFIX,  # kill hits before the name is gone: known as a leftover
         )

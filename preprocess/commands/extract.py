@@ -19,6 +19,7 @@ from preprocess.commands.options import (
     list_videos,
     stderr_console,
 )
+from tsn_core.command_line import Location
 from tsn_core.listing import count
 
 if TYPE_CHECKING:
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @dataset_options
-@click.option("--out", type=FOLDER, required=True, help="Folder of all shards.")
+@click.option(
+    "--out", type=Location(), required=True, help="Folder of all shards, or s3://BUCKET/PREFIX."
+)
 @stored_options
 @click.option(
     "--videos-per-shard", type=int, help="[default: 64, fewer if that made less than 16 shards]"

@@ -10,13 +10,13 @@ import click
 
 from preprocess.commands.again import extract_again
 from preprocess.commands.options import (
-    FOLDER,
     data_option,
     executor_options,
     isolation_option,
     limit_options,
     list_videos,
 )
+from tsn_core.command_line import Location
 
 if TYPE_CHECKING:
     from preprocess.executor import Executor
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("shards", type=FOLDER)
+@click.argument("shards", type=Location())
 @data_option
 @executor_options
 @isolation_option

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from preprocess.commands.options import FOLDER, data_option, isolation_option, limit_options
+from preprocess.commands.options import data_option, isolation_option, limit_options
+from tsn_core.command_line import Location
 from tsn_core.errors import InputError, VideoError
 from tsn_core.listing import count
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command(name="try")
-@click.argument("shards", type=FOLDER)
+@click.argument("shards", type=Location())
 @click.argument("name")
 @data_option
 @isolation_option

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from preprocess.commands.again import extract_again
-from preprocess.commands.options import FOLDER, data_option, executor_options
+from preprocess.commands.options import data_option, executor_options
+from tsn_core.command_line import Location
 from tsn_core.errors import InputError
 from tsn_core.listing import count
 from tsn_core.manifest import MANIFEST_NAME
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("shards", type=FOLDER)
+@click.argument("shards", type=Location())
 @click.option("--repair", is_flag=True, help="Make what is damaged or missing anew.")
 @data_option
 @executor_options

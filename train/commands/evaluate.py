@@ -10,6 +10,7 @@ from train.commands.options import (
     PATH,
     device_option,
     loading_workers,
+    shards_option,
     stderr_console,
     workers_option,
 )
@@ -17,7 +18,7 @@ from train.commands.options import (
 
 @click.command()
 @click.argument("run", type=PATH)
-@click.option("--shards", type=PATH, help="[default: those that it was trained on]")
+@shards_option("[default: those that it was trained on]")
 @click.option("--split", type=int, help="[default: that of the training]")
 @click.option("--subset", type=click.Choice(["test", "val", "train"]), default="test")
 @click.option("--checkpoint", type=click.Choice(["auto", "last", "best"]), default="auto")

@@ -11,6 +11,7 @@ from train.commands.options import (
     PATH,
     device_option,
     loading_workers,
+    shards_option,
     stderr_console,
     workers_option,
 )
@@ -26,7 +27,7 @@ _OF_BACKBONE = ("backbone", "weights", "modality", "shards")
 @click.option("--weights", help="Of that: none, imagenet, or the path of a state dict.")
 @click.option("--modality", type=click.Choice(MODALITIES), help="That it sees.")
 @click.option("--flow", type=click.Choice(FLOW_ALGORITHMS), help="[default: the one there is]")
-@click.option("--shards", type=PATH, help="Folder of a dataset's shards.  [default: the run's]")
+@shards_option("Folder of a dataset's shards.  [default: the run's]")
 @click.option("--checkpoint", type=click.Choice(["auto", "last", "best"]), default="auto")
 @click.option("--split", type=int, help="Of the subset.  [default: that of the run, else 1]")
 @click.option("--subset", type=click.Choice(["all", "train", "val", "test"]), default="all")

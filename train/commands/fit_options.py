@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from train.commands.options import PATH
+from train.commands.options import shards_option
 from train.presets import PRESETS
 from tsn_core.errors import InputError
 from tsn_core.modality import FLOW_ALGORITHMS, MODALITIES, get_modality
@@ -28,7 +28,7 @@ _ONE_RUN = (
 )
 _SPLITS = click.option("--splits", metavar="1,2,…", help="[default: all that the dataset has]")
 _SHARDS = (
-    click.option("--shards", type=PATH, required=True, help="Folder of a dataset's shards."),
+    shards_option(required=True),
     click.option("--flow", type=click.Choice(FLOW_ALGORITHMS), help="[default: the one there is]"),
 )
 _OPTIONS = (

@@ -10,12 +10,15 @@ import click
 
 from train.commands.fit_options import CONSENSUS
 from train.commands.options import PATH, stderr_console
+from tsn_core.command_line import Location
 from tsn_core.errors import InputError
 
 
 @click.command()
 @click.argument("files", type=PATH, nargs=-1, required=True, metavar="FEATURES...")
-@click.option("--shards", type=PATH, help="Where the splits are.  [default: as in the features]")
+@click.option(
+    "--shards", type=Location(), help="Where the splits are.  [default: as in the features]"
+)
 @click.option("--split", type=int, default=1)
 @click.option("--consensus", type=click.Choice(CONSENSUS), default="avg")
 @click.option("--top", type=int, default=2, help="Snippets that the topk consensus averages.")
@@ -51,6 +54,7 @@ def head(files: tuple[Path, ...], out: Path, **options: Any) -> None:
     from train.results import RESULT_FILES, results_text, write_results
     from train.scores import Scores
     from train.subsets import remark_missing
+    from tsn_core.location import location
     from tsn_core.manifest import MANIFEST_NAME, read_manifest
 
     settings = HeadSettings(**{field.name: options[field.name] for field in fields(HeadSettings)})
@@ -68,7 +72,7 @@ def head(files: tuple[Path, ...], out: Path, **options: Any) -> None:
     split, console = options["split"], stderr_console()
     parts = [read_features(path) for path in files]
     joined = side_by_side(parts)
-    root = Path(parts[0].source.shards) if options["shards"] is None else options["shards"]
+    root = location(parts[0].source.shards) if options["shards"] is None else options["shards"]
     manifest = read_manifest(root / MANIFEST_NAME)
     rows: dict[str, list[int]] = {}
     for subset in ("train", "val", "test"):

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from tsn_core.command_line import Location, cache_options
 from tsn_core.errors import InputError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 PATH = click.Path(path_type=Path)
+
+
+def shards_option(
+    help: str = "Folder of a dataset's shards, or s3://BUCKET/PREFIX.", required: bool = False
+) -> Callable[..., Any]:
+    """Return the options ``--shards``, ``--cache`` and ``--cache-size``."""
+    option = click.option("--shards", type=Location(), required=required, help=help)
+    return lambda command: option(cache_options(command))
+
+
 workers_option = click.option(
     "--workers", type=int, help="Loading processes.  [default: 2, fewer on few cores]"
 )

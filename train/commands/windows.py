@@ -10,6 +10,7 @@ from train.commands.options import (
     PATH,
     device_option,
     loading_workers,
+    shards_option,
     stderr_console,
     workers_option,
 )
@@ -18,7 +19,7 @@ from tsn_core.errors import InputError
 
 @click.command()
 @click.argument("run", type=PATH)
-@click.option("--shards", type=PATH, required=True, help="Extracted with --fps (or --dense).")
+@shards_option("Extracted with --fps (or --dense).", required=True)
 @click.option("--split", type=int, help="[default: that of the training]")
 @click.option("--subset", type=click.Choice(["test", "val", "train", "all"]), default="test")
 @click.option("--annotations", type=PATH, help="JSON file of when what happens, to compare with.")
