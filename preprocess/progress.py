@@ -155,7 +155,8 @@ def _picture(label: str, counts: Counts) -> Group:
     for folder, modality in counts.modalities.items():
         size, *failed = map(_colored, _more(modality))
         rows.add_row(Text(folder, "cyan"), _shards(modality), size, *failed)
-    return Group(head, *(Padding(part, (0, 0, 0, 2)) for part in (facts, rows)))
+    # not filled up with blanks: an echoed ^C in the last column would shift the display
+    return Group(head, *(Padding(part, (0, 0, 0, 2), expand=False) for part in (facts, rows)))
 
 
 def _colored(fact: str) -> Text:

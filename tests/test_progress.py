@@ -287,6 +287,14 @@ def test_the_display_of_a_narrow_terminal_keeps_its_lines():
     assert lines[0].startswith("a dataset") and lines[1].endswith("…")
 
 
+@pytest.mark.parametrize("found", [counts(), BEGINNING])
+def test_the_display_leaves_room_for_what_the_terminal_echoes(found):
+    """Else ^C would move the cursor to the next line, and the first one would not go away."""
+    console = Console(width=80)
+    lines = console.render_lines(_picture("hmdb51", found), pad=False)
+    assert sum(segment.cell_length for segment in lines[-1]) < 60
+
+
 def test_the_display_goes_away():
     tally = Tally(10, {"rgb": 5})
     add(tally, DONE, DONE, DONE, FAILED)
