@@ -82,6 +82,8 @@ def listed_packets(decoder: Decoder, file_size: int) -> tuple[PacketTable | None
     names = decoder.format.split(",")
     if not any(name in _WHOLE_INDEX for name in names) or not decoder.stream.frames:
         return None, False
+    if decoder.codec == "vp8" or (decoder.codec == "vp9" and names[0] == "avi"):
+        return None, False  # packets may be of pictures that are not shown
     entries = decoder.stream.index_entries
     stamps, sizes, flags = array("q"), array("i"), array("b")
     end = 0
@@ -109,7 +111,7 @@ def read_packets(decoder: Decoder, beat: Callable[[], None] | None) -> PacketTab
     """
     places, sizes, shown = array("q"), array("i"), array("b")
     keys, targets = array("q"), array("q")
-    shows = _SHOWS.get(decoder.codec)
+    shows = SHOWS.get(decoder.codec)
     for packet in decoder.packets():
         if packet.dts is None and packet.pts is None and not packet.size:
             break
@@ -185,7 +187,7 @@ def _vp9_shows(data: memoryview) -> bool:
     return bool(bits >> at & 1 or bits >> (at - 2) & 1)  # a frame shown again, or shown now
 
 
-_SHOWS: dict[str, Callable[[memoryview], bool]] = {"vp8": _vp8_shows, "vp9": _vp9_shows}
+SHOWS: dict[str, Callable[[memoryview], bool]] = {"vp8": _vp8_shows, "vp9": _vp9_shows}
 
 
 def begins_cleanly(codec: str, extradata: bytes | None, data: bytes) -> bool:
