@@ -176,7 +176,8 @@ class _Cursor:
         with _stage(self._modality.name):
             made = self._make(first, last)
         with _stage("encode"):
-            data = encode_image(made.image, self._modality.codec, self._modality.quality)
+            codec, quality = self._modality.codec, self._modality.quality
+            data = encode_image(made.image, codec, quality, blue_first=made.blue_first)
         self._warped += made.warped
         self._emit(unit, number, data)
         self._unit_size = first.size

@@ -19,22 +19,22 @@ class Frame:
     """A decoded and resized frame, with the conversions that more than one unit needs."""
 
     def __init__(self, bgr: np.ndarray) -> None:
-        self._bgr = bgr
+        self.bgr = bgr
 
     @property
     def size(self) -> tuple[int, int]:
         """(height, width) in pixels."""
-        return self._bgr.shape[0], self._bgr.shape[1]
+        return self.bgr.shape[0], self.bgr.shape[1]
 
     @cached_property
     def rgb(self) -> np.ndarray:
         """(H, W, 3) uint8."""
-        return cv2.cvtColor(self._bgr, cv2.COLOR_BGR2RGB)
+        return cv2.cvtColor(self.bgr, cv2.COLOR_BGR2RGB)
 
     @cached_property
     def gray(self) -> np.ndarray:
         """(H, W) uint8."""
-        return cv2.cvtColor(self._bgr, cv2.COLOR_BGR2GRAY)
+        return cv2.cvtColor(self.bgr, cv2.COLOR_BGR2GRAY)
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,12 @@ class Unit:
     Attributes:
         image: uint8, in the modality's stored layout.
         warped: Whether the camera's motion was found and taken out.
+        blue_first: Whether the image's colours are in OpenCV's order instead, as decoded.
     """
 
     image: np.ndarray
     warped: bool = False
+    blue_first: bool = False
 
 
 UnitMaker = Callable[[Frame, Frame], Unit]
@@ -56,7 +58,7 @@ UnitMaker = Callable[[Frame, Frame], Unit]
 def unit_maker(modality: StoredModality) -> UnitMaker:
     """Return the function that makes a unit from its first and last frame (for rgb, the same)."""
     if modality.name == "rgb":
-        return lambda first, _: Unit(first.rgb)
+        return lambda first, _: Unit(first.bgr, blue_first=True)
     if modality.name == "rgbdiff":
         return lambda first, last: Unit(quantize_difference(first.rgb, last.rgb))
     assert modality.algorithm is not None

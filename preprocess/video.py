@@ -170,7 +170,9 @@ class Video:
         table = self._list_packets()
         kept = None
         if table is not None:
-            lengths |= {table.num_frames, table.num_frames - 1}
+            if table.num_frames == self.claimed_frames:
+                lengths.remove(self.claimed_frames - 1)
+            lengths.add(table.num_frames)
             kept = self._sought(table, sorted(needed(table.num_frames)), keep)
         if kept is None:
             kept = self._passed(needed, keep, lengths)
@@ -213,8 +215,9 @@ class Video:
     ) -> dict[int, Kept]:
         """Return the needed frames by decoding everything.
 
-        The first pass keeps those for some likely lengths. Headers mostly tell the truth or, as in
-        HMDB51, one frame more; a second pass is needed only where the header lies otherwise.
+        The first pass keeps those for likely lengths: that of the header, which mostly tells the
+        truth or, as in HMDB51, one frame more, and that which the packets have. A second pass is
+        needed only where the length is another.
         """
         likely = [length for length in lengths if 0 < length <= _PLAUSIBLE_FRAMES]
         wanted: Set[int] = set().union(*map(needed, likely))

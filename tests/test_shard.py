@@ -192,6 +192,7 @@ def test_jpeg_is_opencv_s_with_red_first(shape):
     data = encode_image(image, "jpeg", 90)
     swapped = image if image.ndim == 2 else np.ascontiguousarray(image[..., ::-1])
     assert data == cv2.imencode(".jpg", swapped, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
+    assert encode_image(swapped, "jpeg", 90, blue_first=True) == data
     back = decode_image(np.frombuffer(data, np.uint8), "jpeg", shape)
     assert np.abs(back.astype(int) - image).mean() < 3
     assert len(encode_image(image, "jpeg", 10)) < len(data)
@@ -200,6 +201,7 @@ def test_jpeg_is_opencv_s_with_red_first(shape):
 def test_raw_is_the_bytes():
     image = np.arange(18, dtype=np.uint8).reshape(2, 3, 3)
     assert encode_image(image, "raw", None) == bytes(range(18))
+    assert encode_image(image[..., ::-1], "raw", None, blue_first=True) == bytes(range(18))
     assert np.array_equal(decode_image(np.arange(18, dtype=np.uint8), "raw", (2, 3, 3)), image)
 
 

@@ -7,7 +7,9 @@ import numpy as np
 from tsn_core.errors import InputError, ShardError
 
 
-def encode_image(image: np.ndarray, codec: str, quality: int | None) -> bytes:
+def encode_image(
+    image: np.ndarray, codec: str, quality: int | None, *, blue_first: bool = False
+) -> bytes:
     """Return the stored bytes of one image.
 
     Args:
@@ -15,17 +17,18 @@ def encode_image(image: np.ndarray, codec: str, quality: int | None) -> bytes:
         codec: ``jpeg``, which any viewer shows in the right colours, or ``raw``: the array's
             bytes, row by row, red first.
         quality: Of the JPEG, 1 to 100.
+        blue_first: Whether the image is BGR instead, which saves JPEG a conversion.
 
     Raises:
         InputError: The codec is unknown or the image too large for it.
     """
     if codec == "raw":
-        return image.tobytes()
+        return (image[..., ::-1] if blue_first else image).tobytes()
     if codec != "jpeg":
         raise InputError(f"unknown codec {codec!r}; choose from jpeg, raw")
     import cv2
 
-    bgr = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    bgr = image if image.ndim == 2 or blue_first else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     try:
         done, buffer = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, int(quality or 95)])
     except cv2.error:
