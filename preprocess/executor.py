@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-import joblib
-
+from preprocess.in_flight import completed
 from tsn_core.errors import InputError, TSNError
+
+if TYPE_CHECKING:
+    from preprocess.guard import Guard
 
 Job = TypeVar("Job")
 Report = TypeVar("Report")
@@ -26,12 +28,14 @@ class Executor(Protocol):
 
     in_this_process: bool
 
-    def run(self, function: Callable[[Job], Report], jobs: Sequence[Job]) -> Iterator[Report]:
+    def run(
+        self, function: Callable[[Job], Report], jobs: Sequence[Job]
+    ) -> Generator[Report, None, None]:
         """Run a function over jobs and yield what it returns, in the order of completion.
 
-        Jobs are handed out as they are needed, a few for each worker. When one fails, when the
-        caller stops iterating or is interrupted, no further job starts and those that run are
-        stopped or, where that is not possible, waited for.
+        Jobs are handed out as they are needed, a few for each worker. When one fails, or the
+        generator is closed, no further job starts. Those that run are stopped and waited for in
+        this process; on a cluster their results are dropped (see also `preprocess.guard`).
 
         Args:
             function: Takes one job. On a cluster it is imported by its name in a thread of a
@@ -42,6 +46,14 @@ class Executor(Protocol):
         """
         ...
 
+    def check(self, guard: Guard) -> None:
+        """Ask every worker that is there now.
+
+        Raises:
+            ClusterError: There is no worker, or one cannot do the work.
+        """
+        ...
+
     def close(self) -> None:
         """Let go of the cluster; it goes on to exist."""
         ...
@@ -49,6 +61,8 @@ class Executor(Protocol):
 
 def default_workers() -> int:
     """Return how many cores this process may use."""
+    import joblib
+
     return joblib.cpu_count()
 
 
@@ -62,14 +76,19 @@ def make_executor(
     """Return what runs jobs.
 
     Args:
-        kind: ``local``: threads of this process.
-        num_workers: Jobs at a time, at least 1; None: one for each core.
-        address: Of a cluster.
+        kind: ``local``: threads of this process. ``dask``, ``ray``: a cluster.
+        num_workers: Jobs at a time, at least 1; None: one for each core, on a cluster two, so that
+            the next is at hand when one is done.
+        address: Of a Dask scheduler, such as ``tcp://head:8786``, or the path of its scheduler
+            file; of a Ray cluster, such as ``head:6379`` or ``auto``; None starts a Ray on this
+            machine alone.
         stop: See `ThreadExecutor`; a cluster does not need it.
 
     Raises:
         InputError: The kind is unknown, a number is out of range, or a local executor got an
-            address.
+            address, or Dask none.
+        MissingDependencyError: Dask or Ray is not installed.
+        ClusterError: The cluster cannot be reached.
     """
     if num_workers is not None and num_workers < 1:
         raise InputError(f"--jobs must be > 0, got {num_workers}")
@@ -79,6 +98,14 @@ def make_executor(
                 f"--address {address}: only for --executor dask or ray; a local run has no address"
             )
         return ThreadExecutor(default_workers() if num_workers is None else num_workers, stop)
+    if kind == "dask":
+        from preprocess.executor_dask import DaskExecutor
+
+        return DaskExecutor(address, num_workers)
+    if kind == "ray":
+        from preprocess.executor_ray import RayExecutor
+
+        return RayExecutor(address, num_workers)
     raise InputError(f"unknown executor {kind!r}; choose from {', '.join(EXECUTORS)}")
 
 
@@ -98,28 +125,24 @@ class ThreadExecutor:
         self._num_workers = num_workers
         self._stop = stop
 
-    def run(self, function: Callable[[Job], Report], jobs: Sequence[Job]) -> Iterator[Report]:
+    def run(
+        self, function: Callable[[Job], Report], jobs: Sequence[Job]
+    ) -> Generator[Report, None, None]:
         """Run a function over jobs, as `Executor.run`."""
         threads = ThreadPoolExecutor(self._num_workers, thread_name_prefix="job")
-        waiting = iter(jobs)
-        running: set[Future[Report]] = set()
+        running: dict[int, Any] = {}
         try:
-            while True:
-                while len(running) < 2 * self._num_workers:
-                    try:
-                        job = next(waiting)
-                    except StopIteration:
-                        break
-                    running.add(threads.submit(function, job))
-                if not running:
-                    break
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield future.result()
+            for _, future in completed(
+                lambda job: threads.submit(function, job),
+                jobs,
+                lambda: 2 * self._num_workers,
+                running,
+            ):
+                yield future.result()
         except BaseException:
             threads.shutdown(wait=False, cancel_futures=True)
             if self._stop is not None:
-                self._end(running, self._stop)
+                self._end(running.values(), self._stop)
             raise
         finally:
             threads.shutdown(wait=True)
@@ -131,6 +154,9 @@ class ThreadExecutor:
         while running := [future for future in futures if future.running()]:
             wait(running, timeout=_STOP_SECONDS)
             stop()
+
+    def check(self, guard: Guard) -> None:
+        """There is nobody to check."""
 
     def close(self) -> None:
         """There is nothing to close."""
@@ -149,6 +175,8 @@ def run_jobs(
     Raises:
         TSNError: A worker process died.
     """
+    import joblib
+
     parallel = joblib.Parallel(
         n_jobs=min(num_workers, max(len(jobs), 1)),
         backend="loky",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from rich.console import Console
 from preprocess.executor import Executor
 from preprocess.failures import write_failures
 from preprocess.folder_lock import locked
+from preprocess.guard import first_readable, guarding
 from preprocess.inventory import index_of, remove_leftovers
 from preprocess.isolation import end_processes
 from preprocess.job import Job, JobReport, VideoReport, run_job
@@ -184,18 +185,23 @@ def _run(
         run.shard(report)
         return report
 
-    try:
-        with watch(run.tally, work.manifest.dataset, console):
-            if executor.in_this_process:
-                yield from executor.run(run_here, work.jobs)
-                return
-            for report in executor.run(run_job, work.jobs):
-                for video in report.videos:
-                    run.video(video)
-                run.shard(report)
-                yield report
-    finally:
-        end_processes()
+    with ExitStack() as stack:
+        stack.callback(end_processes)
+        if executor.in_this_process:
+            stack.enter_context(watch(run.tally, work.manifest.dataset, console))
+            yield from executor.run(run_here, work.jobs)
+            return
+        paths = (work.data / record.name for job in work.jobs for record in job.records)
+        guard = stack.enter_context(guarding(work.root, first_readable(paths)))
+        executor.check(guard)
+        stack.enter_context(watch(run.tally, work.manifest.dataset, console))
+        reports = executor.run(guard.around(run_job), work.jobs)
+        for report in stack.enter_context(closing(reports)):
+            for video in report.videos:
+                run.video(video)
+            run.shard(report)
+            yield report
+        remove_leftovers(work.root)  # of workers that were lost
 
 
 def _finish_folder(

@@ -2,12 +2,17 @@
 
 import os
 import signal
+import socket
+import sys
 import threading
+from dataclasses import replace
 
 import pytest
+from cluster_helpers import Counted
 
 from preprocess.executor import ThreadExecutor, make_executor
-from tsn_core.errors import InputError
+from preprocess.guard import first_readable, guarding, versions
+from tsn_core.errors import ClusterError, InputError, MissingDependencyError, OutputError
 
 # --- choosing one ---
 
@@ -28,6 +33,124 @@ def test_what_cannot_be_made_is_one_line(arguments, message):
     with pytest.raises(InputError) as caught:
         make_executor(**arguments)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("kind", "module", "library"), [("dask", "distributed", "Dask"), ("ray", "ray", "Ray")]
+)
+def test_a_missing_library_names_the_extra(monkeypatch, kind, module, library):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingDependencyError) as caught:
+        make_executor(kind, address="127.0.0.1:1")
+    assert str(caught.value) == (
+        f"--executor {kind} needs {library}, which is not installed; install it with: "
+        f"pip install 'tsn-shards[{kind}]'"
+    )
+
+
+def test_the_program_tells_it_in_one_line(monkeypatch, folder_dataset, tmp_path, program):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    out = tmp_path / "out"
+    arguments = ("extract", "--dataset", "folder", "--data", folder_dataset, "--out", out)
+    result = program(*arguments, "--executor", "ray")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == (
+        "error: --executor ray needs Ray, which is not installed; install it with: "
+        "pip install 'tsn-shards[ray]'\n"
+    )
+    result = program(*arguments, "--address", "head:6379")
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1] == (
+        "Error: --address head:6379: only for --executor dask or ray; a local run has no address"
+    )
+    assert not out.exists()
+
+
+# --- who may take part ---
+
+
+def call(job, seen):
+    seen(None)
+    return job
+
+
+def test_whoever_sees_the_folders_and_has_the_versions_may_take_part(tmp_path):
+    file = tmp_path / "a.avi"
+    file.touch()
+    with guarding(tmp_path, (file,)) as guard:
+        assert guard.problem() is None
+        assert guard.around(call)(7) == 7
+    assert list(tmp_path.iterdir()) == [file], "nothing is left"
+
+
+@pytest.mark.parametrize("what", ["versions", "token", "file"])
+def test_whoever_does_not_is_refused_in_one_line(tmp_path, what):
+    file, elsewhere = tmp_path / "a.avi", tmp_path / "elsewhere" / ".token.tmp"
+    with guarding(tmp_path, (file,)) as guard:
+        if what == "versions":
+            guard = replace(guard, versions=(("h5py", "1.0"),))
+        elif what == "token":
+            guard = replace(guard, token=elsewhere)
+        with pytest.raises(ClusterError) as caught:
+            guard.around(call)(7)
+    found = str(caught.value).partition(f"worker on {socket.gethostname()}: ")[2]
+    if what == "versions":
+        found = found.replace(dict(versions())["h5py"], "VERSION")
+    assert (
+        found
+        == {
+            "versions": "has h5py VERSION, this run has 1.0; install the same versions everywhere "
+            "and start the cluster again",
+            "token": f"does not see the files of this run in {elsewhere.parent}; choose an --out "
+            "that all machines share under the same path",
+            "file": f"cannot read {file}; choose a --data that all machines share under the same "
+            "path",
+        }[what]
+    )
+
+
+def test_a_folder_that_a_worker_must_not_write_to_is_one_line(tmp_path, monkeypatch):
+    with guarding(tmp_path) as guard:
+        monkeypatch.setattr("os.access", lambda path, mode: mode != os.W_OK)
+        assert guard.problem() == (
+            f"worker on {socket.gethostname()}: must not write to {tmp_path}; give its user the "
+            "permission"
+        )
+
+
+def test_jobs_of_a_run_that_is_over_are_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr("preprocess.guard._LOOK_SECONDS", 0.0)
+    message = "shard 3 of d: given up, the run that it belonged to is over"
+    with guarding(tmp_path) as guard:
+
+        def end_it(job, seen):
+            seen(None)
+            guard.token.unlink()
+            seen(None)
+
+        with pytest.raises(ClusterError) as caught:
+            guard.around(end_it)("shard 3 of d")
+    assert str(caught.value) == message
+    with pytest.raises(ClusterError) as caught:
+        guard.around(call)("shard 3 of d")
+    assert str(caught.value) == message
+
+
+def test_a_folder_without_room_for_the_token_is_one_line(tmp_path):
+    with pytest.raises(OutputError) as caught, guarding(tmp_path / "gone"):
+        raise AssertionError("not reached")
+    assert str(caught.value) == (
+        f"{tmp_path / 'gone'}: cannot be written: No such file or directory; free space or choose "
+        "another place"
+    )
+
+
+def test_one_file_that_is_there_is_asked_for(tmp_path):
+    paths = [tmp_path / name for name in "abc"]
+    assert first_readable(paths) == ()
+    paths[1].touch()
+    paths[2].touch()
+    assert first_readable(paths) == (paths[1],)
 
 
 # --- threads ---
@@ -52,22 +175,6 @@ def test_threads_yield_in_the_order_of_completion():
     assert next(reports) == 1
     second_is_done.set()
     assert list(reports) == [0]
-
-
-class Counted:
-    """Jobs that count how many of them were handed out."""
-
-    def __init__(self, number):
-        self.number = number
-        self.taken = 0
-
-    def __len__(self):
-        return self.number
-
-    def __iter__(self):
-        for number in range(self.number):
-            self.taken += 1
-            yield number
 
 
 def test_threads_hand_out_jobs_as_they_are_needed():

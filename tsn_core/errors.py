@@ -73,3 +73,7 @@ class OutputError(TSNError, OSError):
 
 class MissingDependencyError(TSNError, ImportError):
     """An optional library is needed for this and not installed."""
+
+
+class ClusterError(TSNError, ConnectionError):
+    """A cluster cannot be reached, or a worker of it cannot do the work."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from preprocess.datasets import DATASETS
+from preprocess.executor import EXECUTORS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -107,17 +108,31 @@ isolation_option = click.option(
 )
 
 
-def _executor(jobs: int | None) -> Executor:
+def _executor(jobs: int | None, kind: str, address: str | None) -> Executor:
     from preprocess.executor import make_executor
     from preprocess.isolation import end_processes
 
-    return make_executor("local", num_workers=jobs, stop=end_processes)
+    if address is not None and kind == "local":
+        raise click.UsageError(
+            f"--address {address}: only for --executor dask or ray; a local run has no address"
+        )
+    executor = make_executor(kind, num_workers=jobs, address=address, stop=end_processes)
+    click.get_current_context().call_on_close(executor.close)
+    return executor
 
 
 executor_options = gather(
     "executor",
     _executor,
     click.option("--jobs", type=int, help="Worker processes.  [default: one for each core]"),
+    click.option(
+        "--executor",
+        "kind",
+        type=click.Choice(EXECUTORS),
+        default="local",
+        help="Who runs the jobs: this machine or a cluster.",
+    ),
+    click.option("--address", help="Of a Dask scheduler (or its file) or a Ray cluster."),
 )
 
 
