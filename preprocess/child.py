@@ -101,15 +101,22 @@ def _extract(extractor: InProcess, task: Task, outbox: Outbox) -> None:
     except VideoError as error:
         outbox.send(FAILED, json.dumps({"stage": error.stage, "reason": str(error)}).encode())
     else:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        peak_bytes = peak if sys.platform == "darwin" else peak * 1024
         content = {
             "rows": [asdict(row) for row in extracted.rows],
             "note": extracted.note,
             "costs": extracted.costs and asdict(extracted.costs),
-            "peak_bytes": peak_bytes,
+            "peak_bytes": _peak_bytes(),
         }
         outbox.send(DONE, json.dumps(content).encode())
+
+
+def _peak_bytes() -> int:
+    """Return the largest resident memory of this process so far."""
+    with suppress(OSError, StopIteration):  # Linux; what getrusage tells there is the parent's, too
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return 1024 * int(next(line for line in lines if line.startswith("VmHWM:")).split()[1])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _be_the_first_to_go() -> None:
