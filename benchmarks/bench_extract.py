@@ -1,19 +1,19 @@
 """Speed and memory of extraction, as ratios within one run.
 
-- rgb extraction of the UCF101 and kinetics clips with one job, against merely decoding the same
-  files with OpenCV (one thread, and OpenCV's usual number of threads);
+- rgb extraction of the UCF101 and kinetics clips, twelve times over, with one job, against merely
+  decoding the same files: with OpenCV on one thread and on its usual number of threads;
+- videos in processes of their own against extraction in this one, rgb and all modalities;
+- all modalities with Farneback flow against the sum of decoding, flow and encoding, each measured
+  separately;
 - two jobs against one: all modalities with Farneback flow, and TV-L1 flow alone;
-- peak memory of a process that extracts a 10-minute video against a 10-second one.
+- peak memory of the process that extracts a 10-second and a 10-minute video of 340x256.
 
 Run as ``python -m benchmarks.bench_extract`` with ``TSN_CLIPS`` set.
 """
 
 from __future__ import annotations
 
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -27,14 +27,19 @@ from benchmarks.report import clips_folder, write_result
 from preprocess.commands.modality_options import stored_modality
 from preprocess.executor import make_executor
 from preprocess.extract import extract_dataset
-from preprocess.isolation import end_processes
+from preprocess.isolation import VideoProcess, end_processes
 from preprocess.synth import write_video
+from preprocess.task import Task
+from preprocess.units import Frame, unit_maker
+from preprocess.video import resize
 from preprocess.work import Options
+from tsn_core.codec import encode_image
 from tsn_core.manifest import Manifest, Record
 from tsn_core.modality import StoredModality
-from tsn_core.sampling import SnippetPlan
+from tsn_core.sampling import SnippetPlan, units_of
 
 _ROUNDS = 7
+_COPIES = 12
 _QUIET = Console(quiet=True)
 
 
@@ -53,22 +58,19 @@ def modality(name: str, flow: str = "farneback") -> StoredModality:
 
 
 def extract(
-    manifest: Manifest,
-    data: Path,
-    modalities: list[StoredModality],
-    jobs: int,
-    isolated: bool = True,
+    files: list[Path], modalities: list[StoredModality], jobs: int, isolated: bool = True
 ) -> float:
-    """Extract into a folder of its own and return the seconds it took."""
+    """Extract files of one folder into one of their own and return the seconds it took."""
+    records = tuple(Record(file.name, 0) for file in files)
     with tempfile.TemporaryDirectory() as out:
         began = time.perf_counter()
         summary = extract_dataset(
-            manifest,
-            data,
+            Manifest("bench", ("one", "two"), records),
+            files[0].parent,
             Path(out),
             modalities=modalities,
             plan=SnippetPlan(snippets=25),
-            videos_per_shard=1,
+            videos_per_shard=None,
             executor=make_executor("local", num_workers=jobs, stop=end_processes),
             console=_QUIET,
             options=Options(isolated=isolated),
@@ -101,74 +103,119 @@ def interleaved(measures: dict[str, Callable[[], float]], rounds: int) -> dict[s
     return seconds
 
 
-def peak_megabytes(video: Path, name: str) -> float:
+def parts(files: list[Path], size: tuple[int, int]) -> dict[str, float]:
+    """Return the seconds of decoding, Farneback flow and encoding, each by itself.
+
+    Of all modalities with 25 snippets: every frame is decoded and converted, flow is computed from
+    gray frames that lie ready, and the images that extraction stores are encoded.
+    """
+    stored = [modality(name) for name in ("rgb", "flow", "rgbdiff")]
+    plan = SnippetPlan(snippets=25)
+    seconds = {"decode": decode(files, 1), "flow": 0.0, "encode": 0.0}
+    for file in files:
+        capture = cv2.VideoCapture(str(file), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+        frames = []
+        while (read := capture.read())[0]:
+            frames.append(Frame(resize(read[1], size)))
+        for kind in stored:
+            make = unit_maker(kind)
+            num_units = kind.kind.num_units(len(frames))
+            starts = plan.starts(num_units, kind.snippet_length, 0.0)
+            units = units_of(starts, kind.snippet_length).tolist()
+            step = kind.kind.frames_per_unit - 1
+            pairs = [(frames[unit], frames[unit + step]) for unit in units]
+            for frame in {id(frame): frame for pair in pairs for frame in pair}.values():
+                _ = frame.gray, frame.rgb
+            began = time.perf_counter()
+            images = [make(*pair).image for pair in pairs]
+            middle = time.perf_counter()
+            for image in images:
+                encode_image(image, kind.codec, kind.quality)
+            seconds["encode"] += time.perf_counter() - middle
+            if kind.name == "flow":
+                seconds["flow"] += middle - began
+    return seconds
+
+
+def peak_megabytes(video: Path, names: tuple[str, ...], flow: str) -> float:
     """Return the peak memory of a fresh process that extracts one video."""
-    code = (
-        "import resource, sys\n"
-        "from pathlib import Path\n"
-        "from benchmarks.bench_extract import extract, modality\n"
-        "from tsn_core.manifest import Manifest, Record\n"
-        "video = Path(sys.argv[1])\n"
-        "manifest = Manifest('memory', ('one', 'two'), (Record(video.name, 0),))\n"
-        "extract(manifest, video.parent, [modality(n) for n in sys.argv[2].split(',')], 1)\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)\n"
-    )
-    command = [sys.executable, "-c", code, str(video), name]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ)
-    return float(done.stdout)
+    process = VideoProcess()
+    task = Task(video, SnippetPlan(snippets=25), tuple(modality(name, flow) for name in names))
+    process.extract(task, lambda *_: None)
+    process.dispose()
+    return process.peak_bytes / 1e6
 
 
 def main() -> None:
     """Measure and write ``results/extract.json``."""
     clips = clips_folder()
     files = sorted([*clips.glob("ucf101/videos/*/*.avi"), *clips.glob("kinetics/*.mp4")])
-    names = [file.relative_to(clips).as_posix() for file in files]
-    manifest = Manifest("bench", ("one", "two"), tuple(Record(name, 0) for name in names))
-    rgb = [modality("rgb")]
     cv2.setNumThreads(1)
-    seconds = interleaved(
-        {
-            "decode_one_thread": lambda: decode(files, 1),
-            "decode_usual_threads": lambda: decode(files, None),
-            "extract_rgb": lambda: extract(manifest, clips, rgb, 1),
-        },
-        _ROUNDS,
-    )
-    median = {name: statistics.median(values) for name, values in seconds.items()}
-    every = [modality("rgb"), modality("flow"), modality("rgbdiff")]
+    rgb = [modality("rgb")]
+    every = [modality(name) for name in ("rgb", "flow", "rgbdiff")]
     tvl1 = [modality("flow", "tvl1")]
-    scaling = interleaved(
-        {
-            "all_farneback_one_job": lambda: extract(manifest, clips, every, 1),
-            "all_farneback_two_jobs": lambda: extract(manifest, clips, every, 2),
-            "flow_tvl1_one_job": lambda: extract(manifest, clips, tvl1, 1),
-            "flow_tvl1_two_jobs": lambda: extract(manifest, clips, tvl1, 2),
-        },
-        2,
-    )
-    jobs = {name: statistics.median(values) for name, values in scaling.items()}
     with tempfile.TemporaryDirectory() as folder:
+        many = [
+            Path(folder) / f"{copy:02d}_{file.name}" for copy in range(_COPIES) for file in files
+        ]
+        for number, link in enumerate(many):
+            link.symlink_to(files[number % len(files)])
+        few = many[: len(files)]
+        seconds = interleaved(
+            {
+                "decode_one_thread": lambda: decode(many, 1),
+                "decode_usual_threads": lambda: decode(many, None),
+                "extract_rgb": lambda: extract(many, rgb, 1),
+                "extract_rgb_not_isolated": lambda: extract(many, rgb, 1, isolated=False),
+            },
+            _ROUNDS,
+        )
+        heavy = interleaved(
+            {
+                "all_farneback_one_job": lambda: extract(few, every, 1),
+                "all_farneback_not_isolated": lambda: extract(few, every, 1, isolated=False),
+                "all_farneback_two_jobs": lambda: extract(few, every, 2),
+                "flow_tvl1_one_job": lambda: extract(few, tvl1, 1),
+                "flow_tvl1_two_jobs": lambda: extract(few, tvl1, 2),
+                "all_farneback_parts": lambda: sum(parts(few, (256, 340)).values()),
+            },
+            3,
+        )
         generator = np.random.default_rng(0)
         texture = generator.integers(0, 255, (256, 1024, 3)).astype(np.uint8)
         texture = cv2.GaussianBlur(texture, (0, 0), 5)
-        memory = {}
+        memory: dict[str, dict[str, float]] = {}
         for length, frames in (("10_seconds", 250), ("10_minutes", 15000)):
             video = Path(folder) / f"{length}.avi"
             views = (texture[:, (t % 680) : (t % 680) + 340] for t in range(frames))
             write_video(video, views, (256, 340), 25.0)
-            memory[length] = peak_megabytes(video, "rgb,flow,rgbdiff")
+            memory[length] = {
+                "rgb": peak_megabytes(video, ("rgb",), "farneback"),
+                "all_farneback": peak_megabytes(video, ("rgb", "flow", "rgbdiff"), "farneback"),
+                "all_tvl1": peak_megabytes(video, ("rgb", "flow", "rgbdiff"), "tvl1"),
+            }
+    median = {name: statistics.median(values) for name, values in {**seconds, **heavy}.items()}
+    two = {
+        name: median[f"{name}_one_job"] / median[f"{name}_two_jobs"]
+        for name in ("all_farneback", "flow_tvl1")
+    }
     result = {
-        "videos": len(files),
+        "videos": len(many),
         "seconds": median,
         "rgb_over_decode_one_thread": median["extract_rgb"] / median["decode_one_thread"],
         "rgb_over_decode_usual_threads": median["extract_rgb"] / median["decode_usual_threads"],
-        "seconds_by_jobs": jobs,
-        "two_jobs_over_one": {
-            name: jobs[f"{name}_one_job"] / jobs[f"{name}_two_jobs"]
-            for name in ("all_farneback", "flow_tvl1")
+        "isolation_over_none": {
+            "rgb": median["extract_rgb"] / median["extract_rgb_not_isolated"],
+            "all_farneback": median["all_farneback_one_job"] / median["all_farneback_not_isolated"],
         },
+        "all_farneback_over_its_parts": (
+            median["all_farneback_one_job"] / median["all_farneback_parts"]
+        ),
+        "two_jobs_over_one": two,
         "peak_megabytes": memory,
-        "memory_10_minutes_over_10_seconds": memory["10_minutes"] / memory["10_seconds"],
+        "memory_10_minutes_over_10_seconds": (
+            memory["10_minutes"]["all_farneback"] / memory["10_seconds"]["all_farneback"]
+        ),
     }
     path = write_result("extract", result)
     for name, value in result.items():
