@@ -63,8 +63,8 @@ class VideoProcess:
             VideoError: The video cannot be extracted.
             TSNError: No process can be started, or ``close`` was called.
         """
-        began = heard = looked = time.monotonic()
         self._submit(task)
+        began = heard = looked = time.monotonic()
         while True:
             try:
                 gathered = self._answers.recv_bytes(LARGEST_MESSAGE) if self._waits() else b""

@@ -28,7 +28,7 @@ def bomb() -> None:
 
 
 def slow() -> None:
-    time.sleep(0.2)
+    time.sleep(0.5)
 
 
 def complain() -> None:

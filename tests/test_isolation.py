@@ -130,15 +130,15 @@ def test_a_crash_that_does_not_come_again_costs_nothing(tmp_path):
 @pytest.mark.parametrize("name", ["hang", "deaf"])
 def test_a_hang_is_ended(tmp_path, name):
     names = make(tmp_path, "a", name, "b")
-    summary = extract(tmp_path, tmp_path / "out", names, limits=Limits(stall_seconds=1.5))
-    reason = "no frame for 1.5 s (--stall-seconds), in each of 2 tries"
+    summary = extract(tmp_path, tmp_path / "out", names, limits=Limits(stall_seconds=4))
+    reason = "no frame for 4 s (--stall-seconds), in each of 2 tries"
     assert outcomes(summary) == {f"{name}.avi": ("timeout", reason)}
 
 
 def test_a_video_may_take_only_so_long(tmp_path):
     names = make(tmp_path, "a", "slow", num_frames=40)
-    summary = extract(tmp_path, tmp_path / "out", names, limits=Limits(max_seconds=2))
-    reason = "not done after 2 s (--max-seconds), in each of 2 tries"
+    summary = extract(tmp_path, tmp_path / "out", names, limits=Limits(max_seconds=5))
+    reason = "not done after 5 s (--max-seconds), in each of 2 tries"
     assert outcomes(summary) == {"slow.avi": ("timeout", reason)}
 
 
