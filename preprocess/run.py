@@ -22,7 +22,7 @@ from preprocess.report import RunReport, write_report
 from preprocess.run_log import RunLog
 from preprocess.tally import Tally
 from preprocess.work import Options, Work
-from tsn_core.errors import OutputError, TSNError
+from tsn_core.errors import TSNError
 from tsn_core.version import __version__
 
 
@@ -110,8 +110,10 @@ class Run:
             facts = ("status", "reason", "seconds", "videos", "failures_by_stage")
             self._log.write("run-end", **{name: content[name] for name in facts})
         finally:
-            self._log.close()
-            write_report(content, self._root)
+            try:
+                self._log.close()
+            finally:
+                write_report(content, self._root)
 
 
 @contextmanager
@@ -126,7 +128,7 @@ def observed(work: Work, options: Options) -> Iterator[Run]:
         with exposed(options.metrics, work.manifest.dataset, run.tally):
             yield run
     except BaseException as error:
-        with suppress(OutputError):  # the first error counts
+        with suppress(TSNError):  # the first error counts
             run.end(*_outcome(error))
         raise
     run.end("finished")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from preprocess.job import JobReport, VideoReport
+from preprocess.log_file import LogFile, open_log
 from tsn_core.atomic import unwritable
+from tsn_core.errors import TSNError
 
 LOG_NAME = "log.jsonl"
 LOG_BYTES = 64_000_000  # about 300,000 videos; then the file is set aside as log.jsonl.1
@@ -29,11 +31,7 @@ def utc_text(moment: datetime) -> str:
 
 
 class RunLog:
-    """Appends to the log beside a dataset's shards; threads may share it.
-
-    Every line is written at once, so that what a killed run has logged is there; the line that it
-    died in stays a line of its own.
-    """
+    """Appends to the log beside a dataset's shards; threads may share it."""
 
     def __init__(self, root: Path, run: str, most_bytes: int = LOG_BYTES) -> None:
         """Open the log.
@@ -45,24 +43,20 @@ class RunLog:
 
         Raises:
             OutputError: It cannot be written.
+            StoreError: The object store does not answer as it should.
         """
         self.path = root / LOG_NAME
         self._run = run
-        self._most_bytes = most_bytes
         self._lock = threading.Lock()
-        self._file: BinaryIO | None = None
-        self._torn = False
-        with self._lock:
-            try:
-                self._open()
-            except OSError as error:
-                raise unwritable(self.path, error) from error
+        with _told(self.path):
+            self._file: LogFile | None = open_log(self.path, most_bytes)
 
     def write(self, event: str, **fields: Any) -> None:
         """Append a line; fields that are None are left out.
 
         Raises:
             OutputError: It cannot be written.
+            StoreError: The object store does not take it.
         """
         given = {name: value for name, value in fields.items() if value is not None}
         with self._lock:
@@ -71,10 +65,9 @@ class RunLog:
             now = utc_text(datetime.now(timezone.utc))
             line = {"time": now, "run": self._run, "event": event, **given}
             text = json.dumps(line, ensure_ascii=False, default=str) + "\n"
-            try:
-                self._append(text.encode("utf-8", "backslashreplace"))  # as JSON escapes are
-            except OSError as error:
-                raise unwritable(self.path, error) from error
+            with _told(self.path):
+                # a name that is no Unicode: as JSON escapes it
+                self._file.append(text.encode("utf-8", "backslashreplace"))
 
     def video(self, video: VideoReport) -> None:
         """Log a video that is through, and the processes that were lost with it."""
@@ -108,30 +101,23 @@ class RunLog:
         self.write("shard", number=report.number, seconds=seconds, modalities=modalities)
 
     def close(self) -> None:
-        """Write no more."""
+        """Write no more.
+
+        Raises:
+            StoreError: The object store does not take the last lines.
+        """
         with self._lock:
-            if self._file is not None:
-                with suppress(OSError):
-                    self._file.close()
-                self._file = None
+            file, self._file = self._file, None
+            if file is not None:
+                file.close()
 
-    def _open(self) -> None:
-        self._file = self.path.open("ab", buffering=0)
-        self._torn = False
-        if self._file.tell():
-            with self.path.open("rb") as file:
-                file.seek(-1, os.SEEK_END)
-                self._torn = file.read(1) != b"\n"
 
-    def _append(self, line: bytes) -> None:
-        assert self._file is not None
-        if self._file.tell() and self._file.tell() + len(line) > self._most_bytes:
-            self._file.close()
-            self.path.replace(self.path.with_name(f"{LOG_NAME}.1"))
-            self._open()
-        if self._torn:
-            line = b"\n" + line
-        while line:
-            written = self._file.write(line)
-            line = line[written:]
-            self._torn = bool(line)
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn errors of the file system into one line for the user."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, TSNError):
+            raise
+        raise unwritable(path, error) from error

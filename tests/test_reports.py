@@ -22,11 +22,13 @@ from preprocess.executor import make_executor
 from preprocess.extract import extract_dataset
 from preprocess.isolation import end_processes
 from preprocess.job import VideoReport, run_job
+from preprocess.log_file import LocalLog, LogObject
 from preprocess.metrics import MetricsFile
 from preprocess.run_log import RunLog
 from preprocess.tally import Tally
 from preprocess.work import Options
-from tsn_core.errors import OutputError
+from tsn_core.errors import OutputError, StoreError
+from tsn_core.location import location
 from tsn_core.manifest import Manifest, Record
 from tsn_core.sampling import SnippetPlan
 from tsn_core.version import __version__
@@ -418,7 +420,7 @@ class Tight:
 def test_a_line_that_did_not_fit_stays_a_line_of_its_own(tmp_path):
     log = RunLog(tmp_path, "r")
     log.write("one")
-    log._file = Tight(log._file, 20)
+    tight = log._file._file = Tight(log._file._file, 20)
     for event in ("two", "three"):
         with pytest.raises(OutputError) as caught:
             log.write(event)
@@ -426,7 +428,7 @@ def test_a_line_that_did_not_fit_stays_a_line_of_its_own(tmp_path):
         f"{tmp_path / 'log.jsonl'}: cannot be written: No space left on device; free space or "
         "choose another place"
     )
-    log._file.room = 1000
+    tight.room = 1000
     log.write("four")
     one, torn, four = (tmp_path / "log.jsonl").read_text().splitlines()
     assert [json.loads(line)["event"] for line in (one, four)] == ["one", "four"]
@@ -443,6 +445,50 @@ def test_a_log_is_set_aside_when_it_is_large(tmp_path):
     assert names == [f"{number:02d}.avi" for number in range(50 - len(names), 50)]
     assert 10 < len(names) < 25
     assert all(path.stat().st_size <= 1000 for path in tmp_path.iterdir())
+
+
+def text_of(path):
+    return [json.loads(line)["name"] for line in path.read_text().splitlines()]
+
+
+def test_a_log_in_an_object_store(monkeypatch):
+    """It cannot be appended to: lines are there at the end, or after some minutes."""
+    root = location("memory://test-reports/d")
+    path = root / "log.jsonl"
+    for run in ("one", "two"):
+        log = RunLog(root, run)
+        log.write("video", name=run)
+        log.write("video", name=f"{run} more")
+        assert path.exists() == (run == "two")
+        log.close()
+        log.close()
+        log.write("video", name="too late")
+    assert text_of(path) == ["one", "one more", "two", "two more"]
+    monkeypatch.setattr("preprocess.log_file._UPLOAD_SECONDS", 0.0)
+    log = RunLog(root, "three", most_bytes=path.stat().st_size)
+    log.write("video", name="three")
+    assert text_of(path) == ["three"]
+    assert text_of(root / "log.jsonl.1") == ["one", "one more", "two", "two more"]
+    path.unlink()
+    (root / "log.jsonl.1").unlink()
+
+
+def test_a_store_that_refuses_the_log_at_the_end(tmp_path, monkeypatch):
+    """The report is written nevertheless, and the error is the store's own."""
+    names = make(tmp_path, "a")
+    remote = location("memory://test-reports/e/log.jsonl")
+    monkeypatch.setattr(
+        "preprocess.run_log.open_log", lambda path, most_bytes: LogObject(remote, most_bytes)
+    )
+
+    def refuse(self, data):
+        raise StoreError(f"{self}: Access Denied; check the address")
+
+    monkeypatch.setattr(type(remote), "write_bytes", refuse)
+    with pytest.raises(StoreError) as caught:
+        extract(tmp_path, tmp_path / "out", names)
+    assert str(caught.value) == f"{remote}: Access Denied; check the address"
+    assert report_of(tmp_path / "out" / "d")["status"] == "finished"
 
 
 def test_a_full_disk_is_one_line(program, folder_dataset, tmp_path):
@@ -462,14 +508,14 @@ def test_a_full_disk_is_one_line(program, folder_dataset, tmp_path):
 def test_a_disk_that_is_full_in_the_middle_is_one_line(tmp_path, monkeypatch):
     """The log fails in a thread that extracts, and again at the end; the first error counts."""
     names = make(tmp_path, "a", "b", "c")
-    append = RunLog._append
+    append = LocalLog.append
 
     def full(self, line):
         if b'"run-start"' not in line:
             raise OSError(28, "No space left on device")
         append(self, line)
 
-    monkeypatch.setattr(RunLog, "_append", full)
+    monkeypatch.setattr(LocalLog, "append", full)
     root = tmp_path / "out" / "d"
     with pytest.raises(OutputError) as caught:
         extract(tmp_path, tmp_path / "out", names)
