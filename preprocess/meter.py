@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,12 +49,15 @@ class Costs:
 
     Attributes:
         decode_seconds: Wall time outside all units: opening, decoding, resizing.
-        cpu_seconds: Processor time in all, units included.
+        queue_seconds: Of the wall time, units included, that in which the process waited for a
+            processor core that others had; 0 where the system does not tell.
+        past_queue_seconds: The same of the process before this video.
         units: Of each modality.
     """
 
     decode_seconds: float
-    cpu_seconds: float
+    queue_seconds: float
+    past_queue_seconds: float
     units: tuple[UnitCosts, ...]
 
     @property
@@ -69,6 +73,17 @@ def costs_from(content: dict[str, Any] | None) -> Costs | None:
     return Costs(**{**content, "units": tuple(UnitCosts(**unit) for unit in content["units"])})
 
 
+def queue_seconds() -> float:
+    """Return how long this thread has waited for a processor core in all; 0 if unknown.
+
+    Source: Linux, Documentation/scheduler/sched-stats.rst, /proc/<pid>/schedstat.
+    """
+    try:
+        return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return 0.0
+
+
 class Meter:
     """Times the units of one video; of each modality it lets only every so many-th be made."""
 
@@ -80,7 +95,7 @@ class Meter:
                 are made.
         """
         self._every = every
-        self._began, self._cpu_began = time.perf_counter(), time.process_time()
+        self._began, self._past_queue = time.perf_counter(), queue_seconds()
         self._entered = [0.0] * len(every)
         self._num_units, self._num_made = [0] * len(every), [0] * len(every)
         self._num_bytes = [0] * len(every)
@@ -116,6 +131,7 @@ class Meter:
     def costs(self) -> Costs:
         """Stop the clock and return what the video cost."""
         seconds = time.perf_counter() - self._began - self._skipped_seconds - sum(self._seconds)
-        cpu_seconds = time.process_time() - self._cpu_began
+        queued = queue_seconds() - self._past_queue
         columns = zip(self._num_units, self._num_made, self._seconds, self._num_bytes)
-        return Costs(seconds, cpu_seconds, tuple(UnitCosts(*column) for column in columns))
+        units = tuple(UnitCosts(*column) for column in columns)
+        return Costs(seconds, queued, self._past_queue, units)

@@ -45,7 +45,7 @@ def test_every_third_and_every_fourth_unit_is_made(extractor, tmp_path):
     assert metered.costs.spent_seconds == pytest.approx(
         metered.costs.decode_seconds + rgb.seconds + rgbdiff.seconds
     )
-    assert metered.costs.cpu_seconds > 0
+    assert metered.costs.queue_seconds >= 0
 
 
 def test_all_units_made_are_those_of_a_plain_extraction(extractor, tmp_path):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from preprocess.commands.modality_options import Stored, stored_options
+from preprocess.commands.modality_options import Stored, stored_options, videos_per_shard_option
 from preprocess.commands.options import (
     FOLDER,
     dataset_options,
@@ -33,9 +33,7 @@ if TYPE_CHECKING:
     "--out", type=Location(), required=True, help="Folder of all shards, or s3://BUCKET/PREFIX."
 )
 @stored_options
-@click.option(
-    "--videos-per-shard", type=int, help="[default: 64, fewer if that made less than 16 shards]"
-)
+@videos_per_shard_option
 @executor_options
 @isolation_option
 @limit_options

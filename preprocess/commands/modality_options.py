@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import click
 
@@ -26,7 +27,7 @@ class Stored:
 
 def _stored(
     names: tuple[str, ...],
-    flow: str,
+    flow: str | tuple[str, ...],
     flow_backend: str,
     flow_changes: tuple[str, ...],
     warp: bool,
@@ -43,10 +44,13 @@ def _stored(
     if snippets is None and not dense and fps is None:
         snippets = 25
     plan = SnippetPlan(snippets=snippets, dense=dense, fps=fps)
+    flows = (flow,) if isinstance(flow, str) else tuple(dict.fromkeys(flow))
+    if flow_changes and len(flows) > 1:
+        raise InputError(f"--flow-parameter needs a single --flow, got {', '.join(flows)}")
     modalities = tuple(
         stored_modality(
             "warpedflow" if name == "flow" and warp else name,
-            flow=flow,
+            flow=algorithm,
             flow_backend=flow_backend,
             flow_changes=flow_changes,
             bound=bound,
@@ -57,6 +61,7 @@ def _stored(
             quality=quality,
         )
         for name in dict.fromkeys(names)
+        for algorithm in (flows if name == "flow" else flows[:1])
     )
     return Stored(modalities, plan)
 
@@ -108,49 +113,67 @@ def stored_modality(
     )
 
 
-stored_options = gather(
-    "stored",
-    _stored,
-    click.option(
-        "--modality",
-        "names",
-        type=click.Choice(("rgb", "flow", "rgbdiff")),
-        multiple=True,
-        default=("rgb",),
-        help="May be repeated; one decode serves all.",
-    ),
-    click.option(
-        "--flow", type=click.Choice(FLOW_ALGORITHMS), default="tvl1", help="Flow algorithm."
-    ),
-    click.option(
-        "--flow-backend",
-        type=click.Choice(("numba", "opencv")),
-        default="numba",
-        help="Who computes tvl1: our own code or OpenCV.",
-    ),
-    click.option(
-        "--flow-parameter",
-        "flow_changes",
-        metavar="NAME=VALUE",
-        multiple=True,
-        help="Of the flow algorithm, such as median=1; may be repeated.",
-    ),
-    click.option(
-        "--warp", is_flag=True, help="Take the camera's motion out of the flow: warpedflow shards."
-    ),
-    click.option("--bound", type=float, default=20.0, help="Flow is clamped to ±BOUND px."),
-    click.option("--size", type=Size(), default="340x256", help="Of the stored frames."),
-    click.option(
-        "--short-side",
-        type=int,
-        help="Length of the shorter side, keeping the aspect ratio; instead of --size.",
-    ),
-    click.option("--snippets", type=int, help="Snippets per video.  [default: 25]"),
-    click.option("--dense", is_flag=True, help="Store every snippet instead."),
-    click.option("--fps", type=float, help="Store snippets at this rate instead, in Hz."),
-    click.option(
-        "--snippet-length", type=int, help="Units per snippet of flow and rgbdiff.  [default: 5]"
-    ),
-    click.option("--codec", type=click.Choice(CODECS), default="jpeg"),
-    click.option("--quality", type=click.IntRange(1, 100), default=95, help="Of the JPEGs."),
+def _stored_options(names: tuple[str, ...], flow: str | tuple[str, ...]) -> Any:
+    """Return a decorator for the options, of which these two have other defaults elsewhere."""
+    several = not isinstance(flow, str)
+    return gather(
+        "stored",
+        _stored,
+        click.option(
+            "--modality",
+            "names",
+            type=click.Choice(("rgb", "flow", "rgbdiff")),
+            multiple=True,
+            default=names,
+            help="May be repeated; one decode serves all.",
+        ),
+        click.option(
+            "--flow",
+            type=click.Choice(FLOW_ALGORITHMS),
+            multiple=several,
+            default=flow,
+            help="Flow algorithm; may be repeated." if several else "Flow algorithm.",
+        ),
+        click.option(
+            "--flow-backend",
+            type=click.Choice(("numba", "opencv")),
+            default="numba",
+            help="Who computes tvl1: our own code or OpenCV.",
+        ),
+        click.option(
+            "--flow-parameter",
+            "flow_changes",
+            metavar="NAME=VALUE",
+            multiple=True,
+            help="Of the flow algorithm, such as median=1; may be repeated.",
+        ),
+        click.option(
+            "--warp",
+            is_flag=True,
+            help="Take the camera's motion out of the flow: warpedflow shards.",
+        ),
+        click.option("--bound", type=float, default=20.0, help="Flow is clamped to ±BOUND px."),
+        click.option("--size", type=Size(), default="340x256", help="Of the stored frames."),
+        click.option(
+            "--short-side",
+            type=int,
+            help="Length of the shorter side, keeping the aspect ratio; instead of --size.",
+        ),
+        click.option("--snippets", type=int, help="Snippets per video.  [default: 25]"),
+        click.option("--dense", is_flag=True, help="Store every snippet instead."),
+        click.option("--fps", type=float, help="Store snippets at this rate instead, in Hz."),
+        click.option(
+            "--snippet-length",
+            type=int,
+            help="Units per snippet of flow and rgbdiff.  [default: 5]",
+        ),
+        click.option("--codec", type=click.Choice(CODECS), default="jpeg"),
+        click.option("--quality", type=click.IntRange(1, 100), default=95, help="Of the JPEGs."),
+    )
+
+
+stored_options = _stored_options(("rgb",), "tvl1")
+every_stored_options = _stored_options(("rgb", "rgbdiff", "flow"), FLOW_ALGORITHMS)
+videos_per_shard_option = click.option(
+    "--videos-per-shard", type=int, help="[default: 64, fewer if that made less than 16 shards]"
 )
