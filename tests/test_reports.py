@@ -494,6 +494,7 @@ def test_a_store_that_refuses_the_log_at_the_end(tmp_path, monkeypatch):
     assert report_of(tmp_path / "out" / "d")["status"] == "finished"
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
 def test_a_full_disk_is_one_line(program, folder_dataset, tmp_path):
     root = tmp_path / "out" / "gestures"
     root.mkdir(parents=True)
