@@ -11,7 +11,7 @@ from typing import Any
 
 from tsn_core.atomic import TEMPORARY_SUFFIX
 from tsn_core.check import modality_folders
-from tsn_core.errors import SettingsError, ShardError
+from tsn_core.errors import SettingsError, ShardError, UnreadableError
 from tsn_core.index import Index, ShardEntry, read_index, shard_entry
 from tsn_core.modality import StoredModality
 from tsn_core.sampling import SnippetPlan
@@ -64,6 +64,7 @@ def find_shards(
 
     Raises:
         SettingsError: One of them was written with other settings.
+        UnreadableError: The system does not hand out one of them.
     """
     found = Found({}, {})
     index = index_of(folder)
@@ -82,6 +83,8 @@ def find_shards(
         ):
             try:
                 entry = entry_of(path)
+            except UnreadableError:
+                raise
             except ShardError:
                 continue
         found.headers[number] = header
@@ -145,6 +148,26 @@ def common_cut(root: Path) -> int | None:
             f"videos_per_shard={second}; delete one of them"
         )
     return next(iter(cuts), None)
+
+
+def names_in_shards(root: Path) -> dict[str, int]:
+    """Return the number of the shard of every video that a sound shard below ``root`` names.
+
+    Raises:
+        UnreadableError: The system does not hand out one of them.
+    """
+    known: dict[str, int] = {}
+    for folder in modality_folders(root):
+        for number, path in shard_paths(folder).items():
+            try:
+                tables = Shard(path).tables
+            except UnreadableError:
+                raise
+            except ShardError:
+                continue
+            for name in (*tables.video_name, *tables.failed_name):
+                known.setdefault(name, number)
+    return known
 
 
 def damaged_names(path: Path) -> frozenset[str] | None:

@@ -13,7 +13,7 @@ from preprocess.isolation import LostProcess, borrowed_process
 from preprocess.limits import Limits
 from preprocess.sources import Stamp, is_unchanged, stamp_of
 from preprocess.task import Extractor, InProcess, Task
-from tsn_core.errors import ShardError, VideoError
+from tsn_core.errors import ShardError, UnreadableError, VideoError
 from tsn_core.index import ShardEntry, shard_entry
 from tsn_core.manifest import Record
 from tsn_core.sampling import SnippetPlan
@@ -180,6 +180,8 @@ class _Output:
         if target.reuse:
             try:
                 self._old = Shard(target.path)
+            except UnreadableError:
+                raise
             except ShardError:  # damaged: everything is made anew
                 return
             tables = self._old.tables

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tsn_core.atomic import unwritable, write_text
+from tsn_core.errors import OutputError
 
 SOURCES_NAME = ".sources.jsonl"
 _HASHED_BYTES = 64 << 20  # of larger files only on demand: hashing would cost as much as extracting
@@ -103,14 +104,23 @@ class Journal:
     """
 
     def __init__(self, root: Path) -> None:
-        """Read what is recorded beside the shards below ``root``; a damaged line counts as none."""
+        """Read what is recorded beside the shards below ``root``; a damaged line counts as none.
+
+        Raises:
+            OutputError: The system does not hand out the file, which would be written anew.
+        """
         self._path = root / SOURCES_NAME
         self._stamps: dict[tuple[str, int], dict[str, Stamp | None]] = {}
         self.data: Path | None = None
         try:
-            lines = self._path.read_text(encoding="utf-8").split("\n")
-        except (OSError, UnicodeDecodeError):
+            lines = self._path.read_bytes().split(b"\n")
+        except FileNotFoundError:
             return
+        except OSError as error:
+            raise OutputError(
+                f"{self._path}: cannot be read: {error.strerror}; check the file, or delete it: "
+                "then no source counts as changed"
+            ) from error
         for line in lines:
             with suppress(
                 ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from preprocess.assignment import assign_shards, by_shard, default_videos_per_shard
-from preprocess.inventory import common_cut, failed_names, find_shards
+from preprocess.inventory import common_cut, failed_names, find_shards, names_in_shards
 from preprocess.job import Job, Target
 from preprocess.limits import Limits
 from preprocess.sources import Journal, stamps_of
@@ -168,11 +168,11 @@ def plan_work(
 
 
 def _known_shards(root: Path) -> dict[str, int]:
-    """Return the shard of every video that the manifest beside the shards names."""
+    """Return the shard of every video that the manifest beside the shards names, or the shards."""
     try:
         records = read_manifest(root / MANIFEST_NAME).records
-    except InputError:  # none, or a damaged one: the dataset is cut as if for the first time
-        return {}
+    except InputError:  # none, or a damaged one
+        return names_in_shards(root)
     return {record.name: record.shard for record in records if record.shard is not None}
 
 

@@ -59,6 +59,10 @@ class StoreError(TSNError, OSError):
     """An object store does not answer, or refuses; nothing is known about what lies there."""
 
 
+class UnreadableError(ShardError):
+    """The system does not hand out a shard that is there; nobody knows whether it is sound."""
+
+
 class SettingsError(TSNError, ValueError):
     """Something already on disk was made with other settings."""
 

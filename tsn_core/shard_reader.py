@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tsn_core.codec import decode_image
-from tsn_core.errors import ShardError, StoreError
+from tsn_core.errors import ShardError, StoreError, UnreadableError
 from tsn_core.hdf5_blocks import StructureError
 from tsn_core.hdf5_reader import Hdf5Reader, decoded
 from tsn_core.location import location
@@ -55,6 +55,7 @@ class Shard:
                 just what is needed, again and again.
 
         Raises:
+            UnreadableError: The system does not hand it out.
             ShardError: There is none, or it is damaged, or of another format or version.
             StoreError: The object store does not answer.
         """
@@ -76,8 +77,7 @@ class Shard:
         except ShardError as error:
             raise ShardError(f"{self.path}: {error}") from None
         except OSError as error:
-            reason = error.strerror or str(error)
-            raise ShardError(f"{self.path}: cannot be read: {reason}; check the file") from None
+            raise _unreadable(self.path, error) from None
         modality = self.header.modality
         defects = self.tables.defects(size, modality.snippet_length, len(self.header.class_names))
         check_sound(self.path, defects)
@@ -209,7 +209,8 @@ def read_header(path: str | os.PathLike[str]) -> ShardHeader | None:
     For deciding what to do with a file that is already there, without reading its tables.
 
     Raises:
-        ShardError: It is a shard of another version, which must not be overwritten by mistake.
+        ShardError: It is a shard of another version, or the system does not hand it out: it must
+            not be overwritten by mistake.
         StoreError: The object store does not answer.
     """
     try:
@@ -220,8 +221,15 @@ def read_header(path: str | os.PathLike[str]) -> ShardHeader | None:
         raise
     except _VersionError as error:
         raise ShardError(f"{path}: {error}") from None
-    except OSError:  # whatever is wrong with it, it is not a finished shard
+    except (ShardError, FileNotFoundError, IsADirectoryError):  # it is not a finished shard
         return None
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: str | os.PathLike[str], error: OSError) -> UnreadableError:
+    reason = error.strerror or str(error)
+    return UnreadableError(f"{os.fspath(path)}: cannot be read: {reason}; check the file")
 
 
 def _read_header(file: Hdf5Reader) -> ShardHeader:
