@@ -22,7 +22,7 @@ from preprocess.decoder import Decoder
 from preprocess.packets import PacketTable, begins_cleanly
 
 _SEEK_COST = 4  # frames that could be decoded in the time of one seek
-_WORTH = 0.8  # seeking pays if it decodes at most this part of all frames
+_WORTH = 2 / 3  # seeking pays if it decodes at most this part of all frames; else certainty wins
 _ATTEMPTS = 3  # key packets before the wanted one that are sought, if seeking goes too far
 
 

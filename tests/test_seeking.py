@@ -28,6 +28,10 @@ OPEN = x264("keyint=30:min-keyint=1:scenecut=0:bframes=3:b-adapt=0:open-gop=1")
 DEEP = x264("keyint=40:min-keyint=1:scenecut=0:bframes=16:b-adapt=0:b-pyramid=strict:open-gop=1")
 REFRESH = x264("keyint=30:bframes=0:intra-refresh=1")
 PLAIN = x264("keyint=30:bframes=0")
+HEVC = {
+    "preset": "ultrafast",
+    "x265-params": "keyint=30:min-keyint=1:bframes=4:open-gop=1:log-level=none",
+}
 FRAGMENTS = {"movflags": "frag_keyframe+empty_moov"}
 FAST = {"deadline": "realtime", "cpu-used": "8"}
 TIMES = np.cumsum(np.random.default_rng(1).integers(5, 90, LENGTH)).tolist()
@@ -47,6 +51,8 @@ EXACT = {  # name: (encoder, how)
     "plain.avi": ("libx264", {"options": PLAIN}),
     "variable.mp4": ("libx264", {"options": CLOSED, "times_ms": TIMES}),
     "variable.mkv": ("libx264", {"options": OPEN, "times_ms": TIMES}),
+    "hevc.mp4": ("libx265", {"options": HEVC}),
+    "hevc.mkv": ("libx265", {"options": HEVC}),
     "mpeg4.avi": ("mpeg4", {"b_frames": 0}),
     "mpeg4.mp4": ("mpeg4", {"b_frames": 0}),
     "mpeg4-b.avi": ("mpeg4", {"b_frames": 2}),
