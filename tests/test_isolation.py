@@ -276,8 +276,9 @@ def test_children_end_with_their_parent(tmp_path):
     assert not child.is_running()
 
 
-def test_an_interrupt_ends_all(tmp_path):
-    """As Ctrl-C at a terminal: the run ends soon, with the usual line, and can be continued."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_all(tmp_path, number):
+    """As Ctrl-C at a terminal does: the run ends soon, with one line, and can be continued."""
     names = make(tmp_path / "data" / "x", "a", "hang_once", "b")
     code = (
         f"import sys; sys.path[:0] = {sys.path!r}\n"
@@ -292,7 +293,7 @@ def test_an_interrupt_ends_all(tmp_path):
     while not list(tmp_path.rglob("*.seen")):
         assert run.poll() is None
         time.sleep(0.01)
-    os.killpg(run.pid, signal.SIGINT)
+    os.killpg(run.pid, number)
     _, told = run.communicate(timeout=30)
     assert run.returncode == 130
     assert told == "interrupted; the same command goes on where this one stopped\n"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +28,31 @@ class Program(click.Group):
         """Run the chosen command."""
         warnings.showwarning = _show_warning
         try:
-            return super().invoke(ctx)
+            with _terminated_as_interrupted():
+                return super().invoke(ctx)
         except TSNError as error:
             click.echo(f"error: {error}", err=True)
             sys.exit(1)
         except KeyboardInterrupt:
             click.echo("interrupted; the same command goes on where this one stopped", err=True)
             sys.exit(130)
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """End the program as Ctrl-C does when a cluster's scheduler asks it to go, with SIGTERM."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
