@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -103,7 +103,7 @@ def extract_dataset(
         check_metrics_path(options.metrics)
     root = out / manifest.dataset
     tell = partial(console.print, soft_wrap=True)
-    with locked(root, wait=options.wait, tell=tell), _one_line(root):
+    with locked(root, wait=options.wait, tell=tell) as check_lock, _one_line(root):
         remove_leftovers(root)
         for modality in modalities:
             (root / modality.folder).mkdir(exist_ok=True)
@@ -117,7 +117,7 @@ def extract_dataset(
             options=options,
         )
         with observed(work, options) as run, _one_line(root):  # what is logged is one, too
-            return _do(work, executor, console, run)
+            return _do(work, executor, console, run, check_lock)
 
 
 @contextmanager
@@ -138,7 +138,9 @@ def _one_line(root: Path) -> Iterator[None]:
         ) from error
 
 
-def _do(work: Work, executor: Executor, console: Console, run: Run) -> Summary:
+def _do(
+    work: Work, executor: Executor, console: Console, run: Run, check_lock: Callable[[], None]
+) -> Summary:
     """Run the jobs, and write what tells of all shards when they are done."""
     root = work.root
     if work.changed:
@@ -157,10 +159,13 @@ def _do(work: Work, executor: Executor, console: Console, run: Run) -> Summary:
         work.journal.start(work.data)
         with closing(_run(work, executor, console, run)) as reports:
             for report in reports:
+                check_lock()
                 videos.extend(report.videos)
                 for folder, entry in report.entries.items():
                     entries[folder, report.number] = entry
                 work.journal.append(report.entries, report.number, report.stamps)
+        work.journal.close()
+        check_lock()
     indices = [_finish_folder(work, modality, entries, run) for modality in work.modalities]
     failures = write_failures(root, work.data)
     folders = {modality.folder for modality in work.modalities}

@@ -7,12 +7,13 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from tsn_core.atomic import TEMPORARY_SUFFIX
 from tsn_core.check import modality_folders
 from tsn_core.errors import SettingsError, ShardError, UnreadableError
 from tsn_core.index import Index, ShardEntry, read_index, shard_entry
+from tsn_core.location import RemotePath, is_remote
 from tsn_core.modality import StoredModality
 from tsn_core.sampling import SnippetPlan
 from tsn_core.shard_format import ShardHeader
@@ -45,11 +46,14 @@ def shard_paths(folder: Path) -> dict[int, Path]:
 
 
 def remove_leftovers(root: Path) -> None:
-    """Remove the temporary files of runs that were killed.
+    """Remove the temporary files, or unfinished uploads, of runs that were killed.
 
     Raises:
         OSError: One cannot be removed.
     """
+    if is_remote(root):
+        cast(RemotePath, root).give_up_uploads()
+        return
     for folder in (root, *(path for path in root.iterdir() if path.is_dir())):
         for leftover in folder.glob(f".*{TEMPORARY_SUFFIX}"):
             leftover.unlink(missing_ok=True)

@@ -4,13 +4,16 @@ A hidden file beside a dataset's shards, ``.sources.jsonl``, records size, modif
 hash of every source at the time when it was extracted: one line for each shard, appended once the
 shard is in place, the last line of a shard being the one that counts. A shard that was never there
 has a line before it is made, too, so that it is known what it was made from if the run is killed
-in between. It is no part of the shards, whose bytes do not depend on when a file was copied.
+in between. In an object store the file is written anew every minute: what a killed run had just
+made anew is made once more. It is no part of the shards, whose bytes do not depend on when a file
+was copied.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -19,11 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from tsn_core.atomic import unwritable, write_text
-from tsn_core.errors import OutputError
+from tsn_core.errors import OutputError, StoreError
+from tsn_core.location import is_remote
 
 SOURCES_NAME = ".sources.jsonl"
 _HASHED_BYTES = 64 << 20  # of larger files only on demand: hashing would cost as much as extracting
 _BLOCK_BYTES = 1 << 20
+_EVERY_SECONDS = 60.0  # in an object store, where the file is written as a whole each time
 _THREADS = 16  # a file system over the network answers many questions at once
 
 
@@ -112,8 +117,11 @@ class Journal:
         self._path = root / SOURCES_NAME
         self._stamps: dict[tuple[str, int], dict[str, Stamp | None]] = {}
         self.data: Path | None = None
+        self._written = time.monotonic()
         try:
             lines = self._path.read_bytes().split(b"\n")
+        except StoreError:
+            raise
         except FileNotFoundError:
             return
         except OSError as error:
@@ -179,10 +187,23 @@ class Journal:
         Raises:
             OutputError: The file cannot be written.
         """
-        self.data = data = data.absolute()
-        lines = [json.dumps({"data": str(data)})]
+        self.data = data.absolute()
+        self._write()
+
+    def close(self) -> None:
+        """Record what was not recorded yet.
+
+        Raises:
+            OutputError: The file cannot be written.
+        """
+        if is_remote(self._path):
+            self._write()
+
+    def _write(self) -> None:
+        lines = [json.dumps({"data": str(self.data)})]
         lines += [self._line([folder], n, stamps) for (folder, n), stamps in self._stamps.items()]
         write_text(self._path, "".join(line + "\n" for line in lines))
+        self._written = time.monotonic()
 
     def append(self, folders: Iterable[str], shard: int, stamps: Stamps) -> None:
         """Record the sources of a shard that is now in place.
@@ -193,6 +214,10 @@ class Journal:
         folders = list(folders)
         for folder in folders:
             self._stamps[folder, shard] = dict(stamps)
+        if is_remote(self._path):  # nothing can be appended there
+            if time.monotonic() - self._written > _EVERY_SECONDS:
+                self._write()
+            return
         line = self._line(folders, shard, stamps) + "\n"
         try:
             with self._path.open("a", encoding="utf-8", newline="\n") as file:

@@ -46,7 +46,7 @@ class Store:
         """Return a location in the bucket."""
         return location(f"s3://{self.bucket}/{key}")
 
-    def keys(self) -> list[str]:
+    def names(self) -> list[str]:
         """Return what lies in the bucket."""
         return [
             entry["Key"]
@@ -58,7 +58,7 @@ class Store:
         """Return the content of every visible object below a prefix, by relative name."""
         return {
             name.removeprefix(f"{key}/"): self.get(name)
-            for name in self.keys()
+            for name in self.names()
             if name.startswith(f"{key}/") and not name.rpartition("/")[2].startswith(".")
         }
 

@@ -86,10 +86,12 @@ class ObjectStatus:
     Attributes:
         st_size: In bytes.
         identity: Another text for every object that ever had this name.
+        etag: For conditional requests; None if the store gives none.
     """
 
     st_size: int
     identity: str
+    etag: str | None = None
 
 
 @total_ordering
@@ -164,16 +166,34 @@ class RemotePath:
         """Return the whole object as text."""
         return self.read_bytes().decode(encoding)
 
-    def write_bytes(self, data: bytes, *, exclusive: bool = False) -> None:
+    def write_bytes(
+        self, data: bytes, *, exclusive: bool = False, replacing: ObjectStatus | None = None
+    ) -> None:
         """Make or replace the object, by one request.
+
+        Of several that try at the same time on conditions, one succeeds; on other stores than S3
+        ``replacing`` is checked just before.
 
         Args:
             data: All of it, small.
-            exclusive: Whether to raise ``FileExistsError`` where there is one already; of several
-                that try at the same time, one succeeds.
+            exclusive: Whether to raise ``FileExistsError`` where there is one already.
+            replacing: Raise ``FileExistsError`` or ``FileNotFoundError`` unless the object is this
+                one.
         """
-        with self._requests() as store:
-            store.pipe_file(self._key, data, mode="create" if exclusive else "overwrite")
+        options = {}
+        if replacing is not None:
+            if self._scheme == "s3" and replacing.etag:
+                options = {"IfMatch": replacing.etag}
+            elif self.stat() != replacing:
+                raise FileExistsError(errno.EEXIST, "another one has taken its place")
+        try:
+            with self._requests() as store:
+                mode = "create" if exclusive else "overwrite"
+                store.pipe_file(self._key, data, mode=mode, **options)
+        except StoreError:
+            if replacing is None or self.stat() == replacing:
+                raise
+            raise FileExistsError(errno.EEXIST, "another one has taken its place") from None
 
     def upload(self, source: Path) -> None:
         """Make the object from a file, or replace it; others see all of it or nothing."""
@@ -182,6 +202,21 @@ class RemotePath:
             if self._scheme == "s3":
                 options = {"chunksize": _PART_BYTES, "max_concurrency": _PARTS_AT_ONCE}
             store.put_file(str(source), self._key, **options)
+
+    def give_up_uploads(self) -> None:
+        """Remove what uploads below that were never completed have left, where that is allowed."""
+        if self._scheme != "s3":
+            return
+        bucket, _, prefix = self._key.partition("/")
+        with suppress(StoreError), self._requests() as store:
+            there = store.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=f"{prefix}/")
+            for upload in there.get("Uploads", []):
+                store.call_s3(
+                    "abort_multipart_upload",
+                    Bucket=bucket,
+                    Key=upload["Key"],
+                    UploadId=upload["UploadId"],
+                )
 
     def unlink(self, missing_ok: bool = False) -> None:
         """Remove the object."""
@@ -278,7 +313,8 @@ def _status(details: dict[str, Any]) -> ObjectStatus:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
     marks = ("ETag", "etag", "generation", "LastModified", "last_modified", "mtime", "created")
     identity = [f"{mark}={details[mark]}" for mark in marks if details.get(mark)]
-    return ObjectStatus(int(details["size"]), " ".join([*identity[:1], str(details["size"])]))
+    size = int(details["size"])
+    return ObjectStatus(size, " ".join([*identity[:1], str(size)]), details.get("ETag"))
 
 
 def _translated(error: Exception, path: RemotePath) -> OSError:
