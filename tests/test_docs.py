@@ -1,6 +1,7 @@
 """What the documents name must exist."""
 
 import ast
+import json
 import re
 from pathlib import Path
 
@@ -61,3 +62,26 @@ def test_links_between_documents_lead_somewhere():
         for target in _LINK.findall(document.read_text(encoding="utf-8")):
             if "://" not in target:
                 assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_the_table_of_simulated_clusters_is_the_measured_one():
+    """Every row of docs/cluster.md, from the numbers that its script wrote."""
+    result = json.loads((ROOT / "benchmarks" / "results" / "cluster.json").read_text())
+    rows = {}
+    for row in result["simulation"]:
+        kind = "rgb" if row["modalities"] == "rgb" else "all, TV-L1"
+        rows[kind, str(row["videos_per_shard"]), f"{row['workers']:,}"] = row
+    text = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if re.match(r"\| (rgb|all, TV-L1) \|", line)]
+    assert len(lines) == 11
+    for line in lines:
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        row = rows[tuple(cells[:3])]
+        precision = 0.006 if row["hours"] > 0.1 else 0.0006  # of the digits that are shown
+        assert float(cells[3]) == pytest.approx(row["hours"], abs=precision)
+        assert cells[4:] == [
+            f"{100 * row['idle_share']:.0f} %",
+            f"{100 * row['scheduler_load']:.0f} %",
+            f"{row['most_in_flight']:,}",
+            f"{row['operations_per_second']:,.0f}",
+        ]
