@@ -190,9 +190,9 @@ def test_workers_of_other_versions_are_refused(executor, tmp_path):
 @pytest.mark.parametrize("where", ["scheduler", "worker"])
 def test_a_cluster_without_this_package_is_refused(tmp_path, where):
     old, new = tmp_path / "old", tmp_path / "new"
-    (old / "preprocess").mkdir(parents=True)
-    (old / "preprocess" / "__init__.py").touch()
+    old.mkdir()
     new.mkdir()
+    (old / "preprocess.py").touch()  # hides the package
     with ExitStack() as stack, guarding(tmp_path) as guard:
         _, address = start_scheduler(stack, old if where == "scheduler" else new)
         start_worker(stack, old if where == "worker" else new, address)
@@ -201,8 +201,9 @@ def test_a_cluster_without_this_package_is_refused(tmp_path, where):
             executor.check(guard)
         executor.close()
     missing = {
-        "scheduler": "No module named 'preprocess.executor_dask'",
-        "worker": """ModuleNotFoundError("No module named 'preprocess.guard'")""",
+        "scheduler": "No module named 'preprocess.executor_dask'; 'preprocess' is not a package",
+        "worker": "ModuleNotFoundError(\"No module named 'preprocess.guard'; 'preprocess' is not a "
+        'package")',
     }
     assert re.sub(r"127.0.0.1:\d+", "HOST", str(caught.value)) == (
         f"{where} tcp://HOST: tsn-shards is not installed there, or not in this version "
