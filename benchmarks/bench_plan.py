@@ -140,11 +140,11 @@ def compare(manifest: Manifest, clips: Path) -> dict[str, Any]:
 def main() -> None:
     """Measure and write ``results/plan.json``."""
     clips = clips_folder()
-    result = {name: compare(manifest, clips) for name, manifest in sets(clips).items()}
-    path = write_result("plan", result)
-    for name, content in result.items():
-        print(name, content)
-    print(path)
+    result = {}
+    for name, manifest in sets(clips).items():
+        result[name] = compare(manifest, clips)
+        print(name, result[name], flush=True)
+    print(write_result("plan", result))
 
 
 if __name__ == "__main__":
