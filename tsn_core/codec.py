@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import struct
+
 import numpy as np
 
 from tsn_core.errors import InputError, ShardError
+
+# A block of 8x8 pixels takes two bits of a baseline JPEG at least: an image of fewer bytes is cut
+# short, or claims a size only to be given memory for it.
+MOST_PIXELS_PER_BYTE = 256
+_BASELINE = (0xC0, 0xC1)  # markers of a frame that is coded in one pass
+_NO_BASELINE = (0xC2, 0xC3, *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xDB), 0xFF)
+_HEADER_BYTES = 1 << 16
 
 
 def encode_image(
@@ -57,14 +66,45 @@ def decode_image(data: np.ndarray, codec: str, shape: tuple[int, ...]) -> np.nda
         if data.size != int(np.prod(shape)):
             raise ShardError(f"raw image of shape {shape} expected, got {data.size} bytes")
         return data.reshape(shape)
+    found = jpeg_shape(data)
+    if found is not None and found != shape:
+        raise ShardError(f"JPEG of shape {shape} expected, got shape {found}")
     import cv2
 
     flag = cv2.IMREAD_GRAYSCALE if len(shape) == 2 else cv2.IMREAD_COLOR
     try:
-        image = cv2.imdecode(data, flag) if data.size else None
+        image = cv2.imdecode(data, flag | cv2.IMREAD_IGNORE_ORIENTATION) if found else None
     except cv2.error:
         image = None
     if image is None or image.shape != shape:
-        found = "no JPEG" if image is None else f"shape {image.shape}"
-        raise ShardError(f"JPEG of shape {shape} expected, got {found}")
+        raise ShardError(f"JPEG of shape {shape} expected, got no JPEG")
     return image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+
+
+def jpeg_shape(data: np.ndarray) -> tuple[int, ...] | None:
+    """Return the shape that the header of a baseline JPEG states, or None if it is none.
+
+    OpenCV decodes many kinds of files, and allocates what their headers ask for; it is given those
+    alone that this function knows.
+
+    Args:
+        data: The bytes, (n,) uint8.
+
+    Returns:
+        (H, W) for gray, (H, W, channels) otherwise.
+
+    Source: ITU-T T.81, annex B.
+    """
+    head = data[:_HEADER_BYTES].tobytes()
+    if not head.startswith(b"\xff\xd8\xff"):
+        return None
+    place = 2
+    while place + 10 <= len(head) and head[place] == 0xFF:
+        marker = head[place + 1]
+        if marker in _BASELINE:
+            height, width, channels = struct.unpack_from(">HHB", head, place + 5)
+            return (height, width) if channels == 1 else (height, width, channels)
+        if marker in _NO_BASELINE:
+            return None
+        place += 2 + int.from_bytes(head[place + 2 : place + 4], "big")
+    return None

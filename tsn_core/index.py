@@ -17,6 +17,8 @@ from tsn_core.shard_format import ShardHeader, ShardTables
 
 INDEX_NAME = "index.json"
 _FORMAT, _VERSION = "tsn-index", 1
+_MOST_NAME_BYTES, _SPECIAL = 255, frozenset("/\\:\0")
+_COUNTS = ("num_bytes", "num_videos", "num_images", "num_snippets", "num_failures")
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,19 @@ class ShardEntry:
     num_failures: int
 
     def __post_init__(self) -> None:
-        if PurePosixPath(self.file).name != self.file or "\\" in self.file or not self.file:
+        for name, kind in (("file", str), ("fingerprint", str)):
+            if not isinstance(getattr(self, name), kind):
+                raise ShardError(f"{name}: a text expected, got {getattr(self, name)!r}")
+        for name in _COUNTS:
+            value = getattr(self, name)
+            if type(value) is not int or value < 0:
+                raise ShardError(f"{name}: a number from 0 on expected, got {value!r}")
+        if (
+            _SPECIAL.intersection(self.file)
+            or PurePosixPath(self.file).name != self.file
+            or not 0 < len(self.file.encode("utf-8", "replace")) <= _MOST_NAME_BYTES
+            or not self.file.isprintable()
+        ):
             raise ShardError(f"{self.file!r}: a plain file name expected")
 
 
@@ -86,7 +100,7 @@ def read_index(folder: str | os.PathLike[str]) -> Index:
         ) from None
     except StoreError:
         raise
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ShardError(f"{path}: cannot be read: {error}; run extract again") from None
     try:
         if content["format"] != _FORMAT or content["version"] != _VERSION:
@@ -94,11 +108,18 @@ def read_index(folder: str | os.PathLike[str]) -> Index:
                 f"format {_FORMAT!r} version {_VERSION} expected, got "
                 f"{content['format']!r} version {content['version']}"
             )
+        dataset, names = content["dataset"], content["class_names"]
+        if not isinstance(dataset, str):
+            raise ShardError(f"dataset: a text expected, got {dataset!r}")
+        if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+            raise ShardError("class_names: a list of texts expected")
+        if not isinstance(content["sampling"], dict):
+            raise ShardError(f"sampling: an object expected, got {content['sampling']!r}")
         return Index(
-            dataset=str(content["dataset"]),
+            dataset=dataset,
             modality=StoredModality(**content["modality"]),
-            sampling=dict(content["sampling"]),
-            class_names=tuple(map(str, content["class_names"])),
+            sampling=content["sampling"],
+            class_names=tuple(names),
             shards=tuple(ShardEntry(**entry) for entry in content["shards"]),
         )
     except (KeyError, TypeError, ValueError, ShardError) as error:

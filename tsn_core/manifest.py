@@ -76,6 +76,13 @@ class Manifest:
     records: tuple[Record, ...]
 
     def __post_init__(self) -> None:
+        try:
+            "".join((self.dataset, *self.class_names)).encode()
+        except UnicodeEncodeError:
+            raise InputError(
+                f"{self.dataset!r}: the name of the dataset or of a class is not valid UTF-8; "
+                "rename its folder"
+            ) from None
         names = Counter(record.name for record in self.records)
         twice = next((name for name, count in names.items() if count > 1), None)
         if twice is not None:
@@ -150,23 +157,29 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
                 f"format version {_VERSION} expected, got {head['version']}; "
                 "scan again, or update this package"
             )
-        dataset, class_names = str(head["dataset"]), tuple(map(str, head["class_names"]))
+        dataset, class_names = head["dataset"], head["class_names"]
+        if not isinstance(dataset, str):
+            raise InputError(f"dataset must be a text, got {dataset!r}")
+        if not (isinstance(class_names, list) and all(isinstance(k, str) for k in class_names)):
+            raise InputError(f"class_names must be a list of texts, got {class_names!r}")
         for line in lines[1:]:
             number += 1
             entry = json.loads(line)
             splits = {int(split): subset for split, subset in entry["splits"].items()}
-            if not isinstance(entry["label"], int):
+            if not isinstance(entry["name"], str):
+                raise InputError(f"name must be a text, got {entry['name']!r}")
+            if type(entry["label"]) is not int:
                 raise InputError(f"label must be a whole number, got {entry['label']!r}")
             shard = entry.get("shard")
-            if shard is not None and not (isinstance(shard, int) and 0 <= shard < _MOST_SHARDS):
+            if shard is not None and not (type(shard) is int and 0 <= shard < _MOST_SHARDS):
                 raise InputError(f"shard must be a whole number >= 0, got {shard!r}")
-            records.append(Record(str(entry["name"]), entry["label"], splits, shard))
+            records.append(Record(entry["name"], entry["label"], splits, shard))
     except InputError as error:
         raise InputError(f"{path}, line {number}: {error}") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         message = f"{path}, line {number}: not a line of a manifest: {error!r}"
         raise InputError(message) from None
     try:
-        return Manifest(dataset, class_names, tuple(records))
+        return Manifest(dataset, tuple(class_names), tuple(records))
     except InputError as error:
         raise InputError(f"{path}: {error}") from None

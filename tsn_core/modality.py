@@ -14,6 +14,7 @@ consecutive units are one snippet, the network's input.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -24,6 +25,7 @@ from tsn_core.errors import InputError, ShardError
 
 CODECS = ("jpeg", "raw")
 MOST_PIXELS = 1 << 16  # along one side of a unit
+MOST_UNITS = 1 << 16  # in one snippet
 FLOW_ALGORITHMS = ("tvl1", "farneback", "dis")
 
 # ImageNet statistics in uint8 units, as torchvision's pretrained weights expect.
@@ -103,7 +105,7 @@ def get_modality(name: str) -> Modality:
     """
     try:
         return _TABLE[name]
-    except KeyError:
+    except (KeyError, TypeError):
         message = f"unknown modality {name!r}; choose from {', '.join(MODALITIES)}"
         raise InputError(message) from None
 
@@ -142,8 +144,11 @@ class StoredModality:
 
     def __post_init__(self) -> None:
         kind = get_modality(self.name)
+        self._check_types()
         if self.snippet_length < 1:
             raise InputError(f"snippet_length must be > 0, got {self.snippet_length}")
+        if self.snippet_length > MOST_UNITS:
+            raise InputError(f"snippet_length must be <= {MOST_UNITS}, got {self.snippet_length}")
         if self.channels != kind.unit_channels:
             raise InputError(f"{self.name} has {kind.unit_channels} channels, got {self.channels}")
         if self.codec not in CODECS:
@@ -161,6 +166,29 @@ class StoredModality:
                 "either height and width or short_side must be given, got "
                 f"height={self.height}, width={self.width}, short_side={self.short_side}"
             )
+
+    def _check_types(self) -> None:
+        """Check what a file could say instead of what it should.
+
+        Raises:
+            InputError: A field has another type, or is not finite.
+        """
+        optional = ("quality", "height", "width", "short_side")
+        for name in ("snippet_length", "channels", *optional):
+            value = getattr(self, name)
+            if type(value) is not int and not (name in optional and value is None):
+                raise InputError(f"{name} must be a whole number, got {value!r}")
+        for name in ("scale", "zero"):
+            value = getattr(self, name)
+            if type(value) not in (int, float) or not abs(value) < math.inf:
+                raise InputError(f"{name} must be a number, got {value!r}")
+        if self.algorithm is not None and self.algorithm not in FLOW_ALGORITHMS:
+            raise InputError(
+                f"unknown flow algorithm {self.algorithm!r}; choose from "
+                f"{', '.join(FLOW_ALGORITHMS)}"
+            )
+        if not isinstance(self.parameters, Mapping):
+            raise InputError(f"parameters must be a mapping, got {self.parameters!r}")
 
     @property
     def kind(self) -> Modality:
@@ -190,7 +218,7 @@ class StoredModality:
         """
         try:
             return cls(**json.loads(text))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise ShardError(f"not a modality description: {error}") from None
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from tsn_core.codec import MOST_PIXELS_PER_BYTE
 from tsn_core.errors import ShardError
 from tsn_core.modality import MOST_PIXELS, StoredModality
 
@@ -163,14 +164,14 @@ class ShardTables:
             value = zlib.crc32(data, zlib.crc32(column.name.encode(), value))
         return value
 
-    def defects(self, num_bytes: int, snippet_length: int, num_classes: int) -> list[str]:
+    def defects(self, num_bytes: int, header: ShardHeader) -> list[str]:
         """Return what does not hold between the tables, one line each; empty when sound.
 
         Args:
             num_bytes: Size of ``images``, B.
-            snippet_length: Units in one snippet, L.
-            num_classes: Labels are below this.
+            header: Of the shard.
         """
+        modality, num_classes = header.modality, len(header.class_names)
         videos, images, snippets = self.num_videos, self.num_images, self.num_snippets
         found = []
         shapes = {
@@ -204,15 +205,40 @@ class ShardTables:
             return found
         owner = np.repeat(np.arange(videos), np.diff(self.video_snippet))
         first, last = self.video_image[owner], self.video_image[owner + 1]
-        if (self.snippet_image < first).any() or (self.snippet_image > last - snippet_length).any():
+        if (self.snippet_image < first).any() or (
+            self.snippet_image > last - modality.snippet_length
+        ).any():
             found.append("snippet_image: a snippet leaves the images of its video")
         if ((self.video_label < 0) | (self.video_label >= num_classes)).any():
             found.append(f"video_label: 0 to {num_classes - 1} expected")
         if (self.video_unit_size < 1).any() or (self.video_unit_size > MOST_PIXELS).any():
             found.append(f"video_unit_size: 1 to {MOST_PIXELS} expected")
+        else:
+            found.extend(self._size_defects(modality))
         if len(set(self.video_name)) != videos:
             found.append("video_name: a name stands there twice")
         return found
+
+    def _size_defects(self, modality: StoredModality) -> list[str]:
+        """Return what does not hold between the sizes of units in px and of images in bytes."""
+        sizes = self.video_unit_size.astype(np.int64)
+        fixed = (modality.height, modality.width)
+        if modality.height is not None and (sizes != fixed).any():
+            return [f"video_unit_size: {modality.height}, {modality.width} expected"]
+        pixels = sizes.prod(axis=1) * (modality.channels if modality.kind.stacked else 1)
+        pixels = np.repeat(pixels, np.diff(self.video_image))
+        size = np.diff(self.image_start)
+        if modality.codec == "raw":
+            channels = 1 if modality.kind.stacked else modality.channels
+            wrong = size != pixels * channels
+        else:
+            wrong = size < pixels // MOST_PIXELS_PER_BYTE
+        if not wrong.any():
+            return []
+        image = int(wrong.argmax())
+        return [
+            f"image_start: {size[image]} bytes cannot be the {pixels[image]} px of image {image}"
+        ]
 
 
 def check_sound(path: object, defects: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import zlib
 from collections.abc import Sequence
@@ -78,8 +79,7 @@ class Shard:
             raise ShardError(f"{self.path}: {error}") from None
         except OSError as error:
             raise _unreadable(self.path, error) from None
-        modality = self.header.modality
-        defects = self.tables.defects(size, modality.snippet_length, len(self.header.class_names))
+        defects = self.tables.defects(size, self.header)
         check_sound(self.path, defects)
         self._images_offset = offset
 
@@ -242,10 +242,17 @@ def _read_header(file: Hdf5Reader) -> ShardHeader:
             "delete the folder and extract again, or update this package"
         )
     class_names: tuple[bytes, ...] = _attribute(file, "class_names", tuple)
+    sampling = _attribute(file, "sampling", str)
+    try:
+        known = isinstance(json.loads(sampling), dict)
+    except (ValueError, RecursionError):
+        known = False
+    if not known:
+        raise StructureError(f"attribute sampling: a JSON object expected, got {sampling[:40]!r}")
     return ShardHeader(
         dataset=_attribute(file, "dataset", str),
         modality=StoredModality.from_json(_attribute(file, "modality", str)),
-        sampling=_attribute(file, "sampling", str),
+        sampling=sampling,
         class_names=decoded("class_names", list(class_names)),
         videos_per_shard=_attribute(file, "videos_per_shard", int),
         fingerprint=_attribute(file, "fingerprint", str),

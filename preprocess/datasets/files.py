@@ -72,6 +72,14 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
+def class_ids(class_names: Iterable[str]) -> dict[str, int]:
+    """Return the ids of classes by name; of one that stands there twice, the first."""
+    ids: dict[str, int] = {}
+    for number, name in enumerate(class_names):
+        ids.setdefault(name, number)
+    return ids
+
+
 def existing_folder(data: Path, remedy: str) -> Path:
     """Return the dataset's folder.
 

@@ -10,11 +10,13 @@ alphabetical otherwise. Without lists, every fifth video of each class is for te
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 
 from preprocess.datasets.files import (
     assign,
     automatic_splits,
+    class_ids,
     class_videos,
     existing_folder,
     first_folder,
@@ -24,6 +26,8 @@ from preprocess.datasets.files import (
 )
 from tsn_core.errors import InputError
 from tsn_core.manifest import Manifest, Record
+
+_MOST_DIGITS = 9  # of a class id
 
 
 def scan_folder(data: Path) -> Manifest:
@@ -44,8 +48,9 @@ def _scan(data: Path, dataset: str) -> Manifest:
     root = first_folder(data, ["videos"])
     videos = class_videos(root)
     class_names = _class_names(data, root, videos)
+    ids = class_ids(class_names)
     labels = {
-        file.relative_to(root).as_posix(): class_names.index(name)
+        file.relative_to(root).as_posix(): ids[name]
         for name, files in videos.items()
         for file in files
     }
@@ -63,7 +68,8 @@ def _class_names(data: Path, root: Path, videos: dict[str, list[Path]]) -> tuple
     if not path.is_file():
         return tuple(sorted(videos))
     names = read_class_names(path)
-    missing = next((name for name in videos if name not in names), None)
+    ids = class_ids(names)
+    missing = next((name for name in videos if name not in ids), None)
     if missing is not None:
         raise InputError(f"{root / missing}: {path} does not name this class")
     return names
@@ -73,6 +79,7 @@ def _read_splits(
     data: Path, root: Path, class_names: tuple[str, ...], labels: dict[str, int]
 ) -> dict[str, dict[int, str]]:
     splits: dict[str, dict[int, str]] = defaultdict(dict)
+    ids = class_ids(class_names)
     for path in sorted(first_folder(data, ["splits"]).glob("*.txt")):
         place = split_of(path)
         if place is None:
@@ -80,7 +87,7 @@ def _read_splits(
         subset, split = place
         for line in read_lines(path):
             name, label = line.path_and_label()
-            number = label_number(label, class_names)
+            number = label_number(label, ids)
             if number is None:
                 raise line.error(
                     f"unknown class {label!r}; a class folder's name or 0 to "
@@ -97,10 +104,15 @@ def _read_splits(
     return splits
 
 
-def label_number(label: str, class_names: tuple[str, ...]) -> int | None:
-    """Return the class id that a label in a list means, by name or number; None if unknown."""
-    if label in class_names:
-        return class_names.index(label)
-    if label.isdecimal() and int(label) < len(class_names):
+def label_number(label: str, ids: Mapping[str, int]) -> int | None:
+    """Return the class id that a label in a list means, by name or number; None if unknown.
+
+    Args:
+        label: As it stands in the list.
+        ids: Class ids by name.
+    """
+    if label in ids:
+        return ids[label]
+    if label.isdecimal() and len(label) <= _MOST_DIGITS and int(label) < len(ids):
         return int(label)
     return None

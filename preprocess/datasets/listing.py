@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from preprocess.datasets.files import (
     Line,
     automatic_splits,
+    class_ids,
     existing_folder,
     read_class_names,
     read_lines,
@@ -28,7 +29,7 @@ from preprocess.datasets.folder import label_number
 from tsn_core.errors import InputError
 from tsn_core.manifest import Manifest, Record, check_relative
 
-_MOST_CLASSES = 100_000
+_MOST_CLASSES, _MOST_DIGITS = 100_000, 20
 _NUMBER = re.compile(r"^[-+]?[0-9]+$")
 
 
@@ -43,11 +44,12 @@ def scan_list(data: Path, lists: Sequence[Path]) -> Manifest:
     if not entries:
         raise InputError(f"{lists[0]}: no videos listed; 'path label' lines expected")
     class_names = _class_names(data, [(line, label) for line, _, label in entries])
+    ids = class_ids(class_names)
     labels: dict[str, int] = {}
     splits: dict[str, dict[int, str]] = defaultdict(dict)
     seen: dict[tuple[str, object], Line] = {}
     for line, name, label in entries:
-        number = label_number(label, class_names)
+        number = label_number(label, ids)
         if number is None:
             what = "label" if _NUMBER.match(label) else "class"
             raise line.error(
@@ -89,7 +91,7 @@ def _class_names(data: Path, labels: list[tuple[Line, str]]) -> tuple[str, ...]:
     if not all(_NUMBER.match(label) for _, label in labels):
         return tuple(sorted({label for _, label in labels}))
     for line, label in labels:
-        if not 0 <= int(label) < _MOST_CLASSES:
+        if len(label) > _MOST_DIGITS or not 0 <= int(label) < _MOST_CLASSES:
             raise line.error(f"label must be 0 to {_MOST_CLASSES - 1}, got {label}")
     largest = max(int(label) for _, label in labels)
     return tuple(str(number) for number in range(largest + 1))

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from preprocess.datasets.files import (
     assign,
+    class_ids,
     class_videos,
     existing_folder,
     first_folder,
@@ -35,12 +36,13 @@ def scan_ucf101(data: Path) -> Manifest:
     videos = class_videos(root)
     folder = first_folder(data, ["splits", "ucfTrainTestlist"])
     class_names = _read_classes(folder / "classInd.txt")
-    splits = _read_splits(folder, class_names)
+    ids = class_ids(class_names)
+    splits = _read_splits(folder, ids)
     records: list[Record] = []
     for name, files in videos.items():
-        if name not in class_names:
+        if name not in ids:
             raise InputError(f"{root / name}: classInd.txt does not name this class")
-        label = class_names.index(name)
+        label = ids[name]
         records.extend(
             Record(file.relative_to(data).as_posix(), label, splits.get(f"{name}/{file.name}", {}))
             for file in files
@@ -60,13 +62,12 @@ def _read_classes(path: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _read_splits(folder: Path, class_names: tuple[str, ...]) -> dict[str, dict[int, str]]:
+def _read_splits(folder: Path, ids: dict[str, int]) -> dict[str, dict[int, str]]:
     """Return the splits by ``CLASS/FILE``."""
     splits: dict[str, dict[int, str]] = defaultdict(dict)
     lists = sorted([*folder.glob("trainlist*.txt"), *folder.glob("testlist*.txt")])
     if not lists:
         raise InputError(f"{folder}: no trainlist0N.txt and testlist0N.txt; {REMEDY}")
-    known = set(class_names)
     for path in lists:
         place = split_of(path)
         if place is None:
@@ -76,14 +77,13 @@ def _read_splits(folder: Path, class_names: tuple[str, ...]) -> dict[str, dict[i
             words = line.text.split()
             name, label = line.path_and_label() if len(words) > 1 else (words[0], "")
             class_name = PurePosixPath(name).parent.name
-            if class_name not in known:
+            if class_name not in ids:
                 raise line.error(f"unknown class {class_name!r}; classInd.txt does not name it")
             if subset == "train" and not label:
                 raise line.error(f"'path label' expected, got {line.text!r}")
-            if label and label != str(class_names.index(class_name) + 1):
+            if label and label != str(ids[class_name] + 1):
                 raise line.error(
-                    f"class id {class_names.index(class_name) + 1} of {class_name} expected, "
-                    f"got {label}"
+                    f"class id {ids[class_name] + 1} of {class_name} expected, got {label}"
                 )
             assign(splits[name], split, subset, line, name)
     return splits
