@@ -20,6 +20,7 @@ PRESET     ?= $(filter hmdb51 ucf101,$(DATASET))
 BACKBONE   ?= resnet18
 WEIGHTS    ?= imagenet
 ARGS       ?=
+SECONDS    := 60
 
 BIN      := .venv/bin
 STAMP    := .venv/.installed
@@ -34,7 +35,7 @@ define DEMO_TRAIN
 	$(BIN)/tsn-train evaluate demo/runs/$(1) --num-snippets 5 --crops 1
 endef
 
-.PHONY: help install demo extract train evaluate fuse test check bench clean
+.PHONY: help install demo extract train evaluate fuse test check fuzz bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -93,9 +94,12 @@ check: install ## What CI checks besides the tests: lint, format and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+fuzz: install ## Fuzz the readers of files for SECONDS each; needs the extra fuzz (atheris)
+	$(BIN)/python -m fuzz --seconds $(SECONDS) $(ARGS)
+
 bench: install ## Measure speed, memory and accuracy; writes benchmarks/results/*.json
 	$(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## Remove what can be made again: .venv, caches, demo (never data, shards or runs)
-	rm -rf .venv demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz
 	find . -name __pycache__ -type d -not -path './data/*' -not -path './shards/*' -not -path './runs/*' -prune -exec rm -rf {} +

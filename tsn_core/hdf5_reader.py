@@ -65,6 +65,8 @@ class Hdf5Reader:
     def __init__(self, file: BinaryIO, num_bytes: int) -> None:
         """Read the root group.
 
+        Each dataset can be read once, or twice where it is small; see ``Blocks``.
+
         Args:
             file: Open for reading; it must stay open.
             num_bytes: Its size.
@@ -79,6 +81,7 @@ class Hdf5Reader:
             value = _value(attribute)
             if value is not None:
                 self.attributes[attribute.name] = value
+        self._stored: dict[str, Stored] = {}
         self._links = dict(self._read_links(messages))
 
     def stored(self, name: str) -> Stored:
@@ -88,6 +91,11 @@ class Hdf5Reader:
             StructureError: The file is damaged.
             ShardError: There is no such dataset, or it does not lie in this very file in one piece.
         """
+        if name not in self._stored:
+            self._stored[name] = self._locate(name)
+        return self._stored[name]
+
+    def _locate(self, name: str) -> Stored:
         address = self._links.get(name)
         if address is None:
             raise ShardError(f"{name}: a dataset in the file expected, got none or a link")
