@@ -17,8 +17,9 @@ from pathlib import Path
 from platform import python_version_tuple
 from typing import Any, TypeVar
 
-from tsn_core.atomic import TEMPORARY_SUFFIX
-from tsn_core.errors import ClusterError, OutputError
+from tsn_core.atomic import TEMPORARY_SUFFIX, write_text
+from tsn_core.errors import ClusterError
+from tsn_core.location import is_remote
 from tsn_core.version import __version__
 
 Job = TypeVar("Job")
@@ -65,7 +66,7 @@ class Guard:
                 f"worker on {host}: does not see the files of this run in {folder}; choose an "
                 "--out that all machines share under the same path"
             )
-        if not os.access(folder, os.W_OK):
+        if not is_remote(folder) and not os.access(folder, os.W_OK):
             return f"worker on {host}: must not write to {folder}; give its user the permission"
         for file in self.files:
             if not os.access(file, os.R_OK):
@@ -144,12 +145,7 @@ def guarding(folder: Path, files: tuple[Path, ...] = ()) -> Iterator[Guard]:
     """
     token = folder / f".token-{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
     secret = secrets.token_hex(16)
-    try:
-        token.write_text(secret, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(
-            f"{folder}: cannot be written: {error.strerror}; free space or choose another place"
-        ) from error
+    write_text(token, secret)
     try:
         yield Guard(versions(), token, secret, files)
     finally:

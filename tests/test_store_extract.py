@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import platform
 import signal
 import subprocess
@@ -62,6 +63,37 @@ def test_an_extraction_into_a_store_is_the_local_one(store, program, folder_data
     assert events.count("shard") == 3
     result = program("verify", store.path("out"))
     assert result.exit_code == 0, result.output
+
+
+class Elsewhere:
+    """Runs jobs as the workers of a cluster do: pickled, and only where all that is needed is."""
+
+    in_this_process = False
+
+    def check(self, guard):
+        assert pickle.loads(pickle.dumps(guard)).problem() is None
+        self.guard = guard
+
+    def run(self, function, jobs):
+        for job in jobs:
+            assert not self.guard.is_over
+            yield pickle.loads(pickle.dumps(function))(pickle.loads(pickle.dumps(job)))
+
+    def close(self):
+        pass
+
+
+def test_a_cluster_writes_into_a_store_what_one_machine_writes(
+    store, program, folder_dataset, local, monkeypatch
+):
+    executor = Elsewhere()
+    monkeypatch.setattr("preprocess.executor.make_executor", lambda *_, **__: executor)
+    result = program(*arguments(folder_dataset, store.path("out")))
+    assert result.exit_code == 0, result.output
+    assert comparable(store.tree("out")) == local
+    assert no_leftovers(store)
+    assert executor.guard.is_over
+    assert "does not see the files of this run" in executor.guard.problem()
 
 
 def test_a_second_run_makes_nothing(store, program, folder_dataset):
