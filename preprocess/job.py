@@ -156,6 +156,8 @@ def run_job(job: Job, seen: Callable[[VideoReport], None] | None = None) -> JobR
         for record in job.records:
             stamp = stamp_of(job.data / record.name, with_hash=job.check_hash)
             video = _extract(job, record, outputs, extractor, stamp)
+            if video.stage is not None and is_unchanged(job.data / record.name, None):
+                stamp = None  # gone meanwhile: when it is back, that is a change
             if not video.tries and stamp is None:  # gone, but what was made of it is still there
                 stamp = job.sources.get(record.name)
             stamps[record.name] = stamp
