@@ -145,7 +145,7 @@ def test_make_calls_the_programs(words, expected):
 
 def test_make_help_is_the_default_and_names_every_target():
     assert dry_run() == dry_run("help")
-    targets = "help install demo extract train evaluate fuse test check bench clean"
+    targets = "help install demo extract train evaluate fuse test check fuzz bench clean"
     variables = (
         "DATASET MODALITY MODALITIES FLOW SPLIT DATA SHARDS RUNS JOBS PRESET BACKBONE WEIGHTS ARGS"
     )

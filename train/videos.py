@@ -154,7 +154,7 @@ def stream(loader: Iterable[Any]) -> Iterator[Any]:
     try:
         yield from loader
     except TSNError as error:
-        text = str(error).strip()
+        text = str(error.args[0]).strip()  # str() would make it one line
         if "\nOriginal Traceback" not in text:
             raise
         # "... Traceback ...", and at its end "module.Class: message"
