@@ -24,7 +24,18 @@ from preprocess.extraction import Emit, Extracted, VideoRow
 from preprocess.limits import Limits
 from preprocess.meter import costs_from
 from preprocess.task import Task
-from preprocess.wire import ALIVE, DONE, FAILED, IMAGE, LARGEST_MESSAGE, STARTED, WARNING, messages
+from preprocess.wire import (
+    ALIVE,
+    DONE,
+    FAILED,
+    IMAGE,
+    KINDS,
+    LARGEST_MESSAGE,
+    STARTED,
+    WARNING,
+    Message,
+    messages,
+)
 from tsn_core.errors import MissingDependencyError, TSNError, VideoError
 
 CHILD_MODULE = "preprocess.child"
@@ -75,13 +86,13 @@ class VideoProcess:
             now = time.monotonic()
             if gathered:
                 heard = now
-            for kind, place, unit, frame, payload in messages(gathered):
+            for kind, place, unit, frame, payload in self._told(gathered, task):
                 if kind == IMAGE:
                     emit(place, unit, frame, payload)
                 elif kind == DONE:
                     return self._done(payload)
                 elif kind == FAILED:
-                    raise _failure(**json.loads(payload))
+                    raise self._failed(payload)
                 elif kind == WARNING:
                     warnings.warn(payload.decode(), stacklevel=2)
                 else:
@@ -90,17 +101,41 @@ class VideoProcess:
                 looked = now
                 self._enforce(task.limits, now - began, now - heard)
 
+    def _told(self, gathered: bytes, task: Task) -> list[Message]:
+        """Return the messages in what was received.
+
+        Raises:
+            LostProcess: It is none of what a process in its senses would send.
+        """
+        with suppress(ValueError):
+            told = list(messages(gathered))
+            if all(kind in KINDS and place < len(task.modalities) for kind, place, *_ in told):
+                return told
+        raise self._nonsense()
+
+    def _nonsense(self) -> LostProcess:
+        return self._end("crash", "the decoding process sent what makes no sense")
+
+    def _failed(self, payload: bytes) -> VideoError:
+        try:
+            return _failure(**json.loads(payload))
+        except (ValueError, TypeError):
+            return self._nonsense()
+
     def _waits(self) -> bool:
         return self._answers.poll(_LOOK_SECONDS)
 
     def _done(self, payload: bytes) -> Extracted:
-        content = json.loads(payload)
-        self.peak_bytes = content["peak_bytes"]
-        rows = tuple(
-            VideoRow(**{**row, "size": tuple(row["size"]), "unit_size": tuple(row["unit_size"])})
-            for row in content["rows"]
-        )
-        return Extracted(rows, content["note"], costs_from(content["costs"]))
+        try:
+            content = json.loads(payload)
+            self.peak_bytes = content["peak_bytes"]
+            rows = tuple(
+                VideoRow(**{**row, **{name: tuple(row[name]) for name in ("size", "unit_size")}})
+                for row in content["rows"]
+            )
+            return Extracted(rows, content["note"], costs_from(content["costs"]))
+        except (ValueError, TypeError, KeyError):
+            raise self._nonsense() from None
 
     def _enforce(self, limits: Limits, seconds: float, silent_seconds: float) -> None:
         """End the process if it is beyond a limit.

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from multiprocessing.connection import Connection
 
 STARTED, IMAGE, ALIVE, WARNING, DONE, FAILED = b"S", b"I", b"A", b"W", b"D", b"F"
+KINDS = (IMAGE, ALIVE, WARNING, DONE, FAILED)  # about a video, after STARTED
 LARGEST_MESSAGE = 1 << 31  # bytes
 _HEADER = struct.Struct("<cBqqQ")  # kind, modality, unit, frame, bytes that follow
 _GATHER_BYTES = 1 << 20

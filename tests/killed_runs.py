@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -75,13 +76,15 @@ def wait_for_steps(run: subprocess.Popen[str], root: Path, steps: int) -> None:
 def kill(run: subprocess.Popen[str], victim: str, generator: random.Random) -> None:
     """Kill the run itself, one process that decodes for it, or all of them."""
     if victim == "all":
-        os.killpg(run.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it was faster
+            os.killpg(run.pid, signal.SIGKILL)
     elif victim == "parent":
         run.kill()
     else:
         children = psutil.Process(run.pid).children() if run.poll() is None else []
         if children:
-            generator.choice(children).kill()
+            with suppress(psutil.NoSuchProcess):
+                generator.choice(children).kill()
 
 
 def leftovers(root: Path) -> list[str]:

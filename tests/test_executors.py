@@ -1,6 +1,7 @@
 """What runs jobs: in threads, on a Dask cluster, on a Ray cluster."""
 
 import os
+import queue
 import re
 import signal
 import socket
@@ -219,3 +220,22 @@ def test_an_early_end_stops_what_runs_and_starts_nothing_more(ending):
         reports.close()
     assert finished == [1], "it was waited for"
     assert len(started) <= 8, started
+
+
+def test_a_job_that_has_just_begun_when_a_run_ends_is_stopped_too():
+    """It had nothing yet that could be stopped when that was done for the first time."""
+    stops: queue.SimpleQueue[None] = queue.SimpleQueue()
+    begun, finished = threading.Event(), []
+
+    def work(number):
+        if number == 0:
+            assert begun.wait(60)
+            raise InputError("number 0 is bad")
+        begun.set()
+        for _ in range(3):
+            stops.get(timeout=60)
+        finished.append(number)
+
+    with pytest.raises(InputError, match="number 0 is bad"):
+        list(ThreadExecutor(2, stop=lambda: stops.put(None)).run(work, range(2)))
+    assert finished == [1]

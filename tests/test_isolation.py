@@ -328,3 +328,35 @@ def test_what_a_child_says_is_not_trusted(tmp_path):
         list(messages(b"I" * 10))
     with pytest.raises(ValueError, match="a message is cut short"):
         list(messages(b"I" + bytes(20) + json.dumps(2**60).encode()[:8]))
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"nonsense",
+        b"Z" + bytes(25),
+        b"I\x05" + bytes(24),
+        b"D" + bytes(25),
+        b"F" + bytes(17) + (2).to_bytes(8, "little") + b"[]",
+        b"D" + bytes(17) + (2).to_bytes(8, "little") + b"{}",
+    ],
+)
+def test_a_child_out_of_its_senses_is_ended(tmp_path, monkeypatch, sent):
+    monkeypatch.setattr(isolation, "CHILD_MODULE", "mad_child")
+    (tmp_path / "mad_child.py").write_text(
+        "import sys\n"
+        "from multiprocessing.connection import Connection\n"
+        "from preprocess.wire import STARTED, Outbox\n"
+        "requests = Connection(int(sys.argv[1]), writable=False)\n"
+        "answers = Connection(int(sys.argv[2]), readable=False)\n"
+        "requests.recv_bytes()\n"
+        "Outbox(answers).send(STARTED)\n"
+        f"answers.send_bytes({sent!r})\n"
+        "requests.recv_bytes()\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    process = VideoProcess()
+    with pytest.raises(isolation.LostProcess) as caught:
+        process.extract(task(Path("a.avi")), lambda *_: None)
+    assert str(caught.value) == "the decoding process sent what makes no sense"
+    assert caught.value.stage == "crash"
