@@ -22,7 +22,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from preprocess.task import InProcess, Task
+from preprocess.task import Extractor, InProcess, Task
 from preprocess.wire import DONE, FAILED, STARTED, WARNING, Outbox
 from tsn_core.errors import VideoError
 
@@ -52,7 +52,7 @@ def main(read_fd: int, write_fd: int) -> None:
             task: Task = pickle.loads(requests.get(timeout=_IDLE_SECONDS))
             heart.start(task.limits.stall_seconds)
             outbox.send(STARTED)
-            _extract(extractor, task, outbox)
+            _extract(extractor, task, outbox, heart)
             heart.stop()
     os._exit(0)  # without waiting for what libraries have left running
 
@@ -72,7 +72,7 @@ class _Heart:
         self.beat()
 
     def beat(self) -> None:
-        """Say that work goes on; cheap enough for every frame."""
+        """Say that work goes on; cheap enough for every frame and image."""
         now = time.monotonic()
         if now >= self._next:
             self._next = now + 1.0
@@ -93,9 +93,13 @@ def _listen(connection: Connection, requests: queue.SimpleQueue[bytes]) -> None:
         os._exit(0)
 
 
-def _extract(extractor: InProcess, task: Task, outbox: Outbox) -> None:
+def _extract(extractor: Extractor, task: Task, outbox: Outbox, heart: _Heart) -> None:
+    def emit(place: int, unit: int, frame: int, data: bytes) -> None:
+        outbox.image(place, unit, frame, data)
+        heart.beat()  # flow may take minutes after the last frame was decoded
+
     try:
-        extracted = extractor.extract(task, outbox.image)
+        extracted = extractor.extract(task, emit)
     except BrokenPipeError:
         raise
     except VideoError as error:

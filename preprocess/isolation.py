@@ -175,7 +175,7 @@ class VideoProcess:
         complaint = self._last_complaint()
         self._kill()
         if status is not None and status < 0:
-            name = signal.Signals(-status).name
+            name = _signal_name(-status)
             reason = f"the decoding process was killed by {name}"
             if name == "SIGKILL":
                 reason += ", as the kernel does when memory runs out"
@@ -292,6 +292,13 @@ def _failure(stage: str | None, reason: str, kind: type[VideoError] = VideoError
     error = kind(reason)
     error.stage = stage
     return error
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most of the real-time ones have no name
+        return f"signal {number}"
 
 
 def _pipe(reader: ExitStack, writer: ExitStack) -> tuple[Connection, Connection]:

@@ -1,8 +1,9 @@
 """The child process of ``preprocess.isolation``, in which some videos do what must not be done.
 
 The name of a video tells what happens after a few of its frames: ``segv``, ``kill``, ``abort``,
-``exit``, ``hang``, ``deaf`` (which hangs and holds Python's lock), ``bomb`` and ``slow``. A name
-that holds ``once`` misbehaves only until a file of that name with ``.seen`` is there.
+``unnamed`` (a signal), ``exit``, ``hang``, ``deaf`` (which hangs and holds Python's lock), ``bomb``
+and ``slow``. A name that holds ``once`` misbehaves only until a file of that name with ``.seen`` is
+there.
 """
 
 import ctypes
@@ -40,6 +41,7 @@ DEEDS: dict[str, Callable[[], object]] = {
     "segv": lambda: ctypes.string_at(0),
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "abort": complain,
+    "unnamed": lambda: os.kill(os.getpid(), 40),
     "exit": lambda: os._exit(3),
     "hang": lambda: time.sleep(1000),
     "deaf": lambda: ctypes.PyDLL(None).sleep(1000),

@@ -7,16 +7,19 @@ import subprocess
 import sys
 import threading
 import time
+from multiprocessing.connection import Pipe
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 from conftest import moving_frames, stored, tree_bytes, write_clip
 from rich.console import Console
 
-from preprocess import isolation
+from preprocess import child, isolation, wire
 from preprocess.executor import make_executor
 from preprocess.extract import extract_dataset
+from preprocess.extraction import Extracted, VideoRow
 from preprocess.isolation import VideoProcess, end_processes
 from preprocess.limits import Limits
 from preprocess.task import InProcess, Task
@@ -360,3 +363,40 @@ def test_a_child_out_of_its_senses_is_ended(tmp_path, monkeypatch, sent):
         process.extract(task(Path("a.avi")), lambda *_: None)
     assert str(caught.value) == "the decoding process sent what makes no sense"
     assert caught.value.stage == "crash"
+
+
+def test_finished_images_are_signs_of_life(monkeypatch):
+    now, alarms = [1000.0], []
+    clock = SimpleNamespace(monotonic=lambda: now[0])
+    monkeypatch.setattr(wire, "time", clock)
+    monkeypatch.setattr(child, "time", clock)
+    monkeypatch.setattr(child.signal, "alarm", alarms.append)
+    row = VideoRow((0, 1, 2), 3, 25.0, (8, 8), (8, 8), 0, 0)
+
+    class Slow:
+        """Has decoded everything, as for a few snippets, and takes long for each image."""
+
+        def extract(self, task, emit):
+            for unit in range(3):
+                now[0] += 100
+                emit(0, unit, unit, b"x")
+            return Extracted((row,), None)
+
+    answers, writes = Pipe(duplex=False)
+    with answers, writes:
+        outbox = wire.Outbox(writes)
+        heart = child._Heart(outbox)
+        heart.start(300.0)
+        child._extract(Slow(), task("a.avi"), outbox, heart)
+        heard = []
+        while answers.poll():
+            heard.append([kind for kind, *_ in wire.messages(answers.recv_bytes())])
+    assert heard == [[b"I", b"A"], [b"I", b"A"], [b"I", b"A"], [b"D"]]
+    assert alarms == [360] * 4
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="real-time signals")
+def test_a_signal_without_a_name_is_a_crash_like_others(tmp_path):
+    (name,) = make(tmp_path, "unnamed")
+    summary = extract(tmp_path, tmp_path / "out", [name])
+    assert outcomes(summary) == {"unnamed.avi": ("crash", f"{KILLED}signal 40, in each of 2 tries")}
