@@ -59,9 +59,10 @@ class LocalLog:
     def append(self, line: bytes) -> None:
         """Append a line, as `LogFile.append`."""
         if self._file.tell() and self._file.tell() + len(line) > self._most_bytes:
-            self._file.close()
+            full = self._file  # stays open until there is another one
             self._path.replace(self._path.with_name(f"{self._path.name}.1"))
             self._open()
+            full.close()
         if self._torn:
             line = b"\n" + line
         while line:

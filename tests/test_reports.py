@@ -450,6 +450,23 @@ def test_a_log_is_set_aside_when_it_is_large(tmp_path):
     assert all(path.stat().st_size <= 1000 for path in tmp_path.iterdir())
 
 
+def test_a_log_that_cannot_be_set_aside_goes_on(tmp_path):
+    log = RunLog(tmp_path, "r", most_bytes=200)
+    log.write("one", name="x" * 150)
+    (tmp_path / "log.jsonl.1").mkdir()
+    for _ in range(2):
+        with pytest.raises(OutputError) as caught:
+            log.write("two")
+        assert str(caught.value) == (
+            f"{tmp_path / 'log.jsonl'}: cannot be written: Is a directory; free space or choose "
+            "another place"
+        )
+    (tmp_path / "log.jsonl.1").rmdir()
+    log.write("three")
+    log.close()
+    assert [line["event"] for line in lines_of(tmp_path)] == ["three"]
+
+
 def text_of(path):
     return [json.loads(line)["name"] for line in path.read_text().splitlines()]
 
