@@ -43,7 +43,8 @@ def write_failures(root: Path, data: Path) -> dict[str, dict[str, Any]]:
     lines = [json.dumps(failures[name], ensure_ascii=False) + "\n" for name in sorted(failures)]
     path = root / FAILURES_NAME
     if lines:
-        write_text(path, "".join(lines))
+        text = "".join(lines)  # in which a path that is no Unicode is as JSON escapes it
+        write_text(path, text.encode("utf-8", "backslashreplace").decode())
     else:
         path.unlink(missing_ok=True)
     return failures
@@ -51,8 +52,9 @@ def write_failures(root: Path, data: Path) -> dict[str, dict[str, Any]]:
 
 def try_command(root: Path, data: Path, name: str) -> str:
     """Return the command that extracts one video alone."""
-    words = ("tsn-preprocess", "try", str(root), name, "--data", str(data))
-    return shlex.join(words)
+    options = ["--data", str(data)]
+    words = [*options, "--", name] if name.startswith("-") else [name, *options]
+    return shlex.join(["tsn-preprocess", "try", str(root), *words])
 
 
 def _shards_with_failures(folder: Path) -> list[Path]:

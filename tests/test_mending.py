@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from conftest import moving_frames, tree_bytes, write_clip
 
 from preprocess import isolation
+from preprocess.failures import try_command
 from preprocess.isolation import end_processes
 from preprocess.task import InProcess
 from tsn_core.shard_reader import Shard
@@ -181,6 +183,24 @@ def test_the_command_in_the_list_of_failures_works(extract, program, folder_data
     )
 
 
+def test_any_folder_can_stand_in_the_list_of_failures(program, folder_dataset, tmp_path):
+    data = tmp_path / "caf\udce9" / folder_dataset.name
+    data.parent.mkdir()
+    folder_dataset.rename(data)
+    (data / "nod" / "bad.avi").write_text("no video")
+    out = tmp_path / "shards"
+    result = program("extract", "--dataset", "folder", "--data", data, "--out", out, *SMALL)
+    assert result.exit_code == 1
+    root = out / data.name
+    (line,) = map(json.loads, (root / "failures.jsonl").read_text().splitlines())
+    assert line["command"].endswith(f"nod/bad.avi --data '{data}'")
+
+
+def test_the_command_names_a_video_that_looks_like_an_option():
+    command = try_command(Path("shards/d"), Path("data"), "-x y.avi")
+    assert command == "tsn-preprocess try shards/d --data data -- '-x y.avi'"
+
+
 def test_a_video_that_nobody_knows(extract, program, root):
     extract()
     result = program("try", root, "nod/x.avi")
@@ -245,6 +265,21 @@ def test_damage_is_repaired_and_nothing_else_is_touched(
     assert sorted(tried) == (decoded or ["nod_0.avi", "nod_2.avi", "nod_4.avi"])
     assert tree_bytes(root) == complete
     assert {path: path.stat().st_ino for path in others} == others
+
+
+def test_a_video_that_repairing_loses_is_told(extract, program, folder_dataset, root):
+    assert extract().exit_code == 0
+    flip(root / "rgb" / "shard-00000.h5", image_place(root / "rgb" / "shard-00000.h5", 1) + 5)
+    (folder_dataset / "nod" / "nod_2.avi").rename(folder_dataset / "elsewhere.avi")
+    result = program("verify", root, "--repair")
+    assert (result.exit_code, result.stderr.splitlines()[-2:]) == (
+        1,
+        [
+            f"1 video could not be extracted anew, see {root / 'failures.jsonl'}:",
+            "  nod/nod_2.avi: no such file",
+        ],
+    )
+    assert program("verify", root).exit_code == 0
 
 
 def test_a_lost_index_is_repaired(extract, program, root, tried):

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from preprocess.executor import Executor
     from preprocess.stored_dataset import StoredDataset
 
+Failures = dict[str, dict[str, Any]]
+
 _NOTHING: Mapping[tuple[str, int], frozenset[str]] = {}
 
 
@@ -23,7 +25,7 @@ def extract_again(
     *,
     damaged: Mapping[tuple[str, int], frozenset[str]] = _NOTHING,
     **options: Any,
-) -> dict[str, dict[str, Any]]:
+) -> tuple[Failures, Failures]:
     """Extract what is missing, changed, damaged or to retry, with the settings it is stored with.
 
     Args:
@@ -33,12 +35,14 @@ def extract_again(
         options: Others of ``Options``.
 
     Returns:
-        The lines of ``failures.jsonl`` by name.
+        (failures, tried): the lines of ``failures.jsonl`` by name; and of these, those of videos
+        that were tried now.
     """
     from preprocess.extract import extract_dataset
     from preprocess.work import Options
 
-    failures: dict[str, dict[str, Any]] = {}
+    failures: Failures = {}
+    tried: set[str] = set()
     extracted: dict[str, int] = {}
     for plan, modalities in stored.groups:
         summary = extract_dataset(
@@ -56,5 +60,7 @@ def extract_again(
         for video in summary.videos:
             if video.tries and video.stage is None:
                 extracted[video.name] = video.tries
+            elif video.tries:
+                tried.add(video.name)
     click.echo(f"{stored.root}: {count(len(extracted), 'video')} extracted anew")
-    return failures
+    return failures, {name: failures[name] for name in sorted(tried)}

@@ -42,7 +42,7 @@ def retry(
     from preprocess.stored_dataset import read_stored
 
     stored = read_stored(shards, data)
-    failures = extract_again(
+    failures, _ = extract_again(
         stored, executor, retry_failures=True, isolated=isolation, limits=limits
     )
     if failures:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from preprocess.commands.again import extract_again
-from preprocess.commands.options import data_option, executor_options
+from preprocess.commands.options import data_option, executor_options, list_videos
 from tsn_core.command_line import Location
 from tsn_core.errors import InputError
 from tsn_core.listing import count
@@ -29,7 +29,8 @@ def verify(shards: Path, repair: bool, data: Path | None, executor: Executor) ->
 
     Prints a line for each defect and exits with status 1 if there is one. With --repair, SHARDS is
     a dataset's folder; of a damaged shard whose tables are sound, only the damaged videos are
-    extracted anew.
+    extracted anew. Status 1 then says that something is still damaged, or a video is lost, as its
+    source is gone.
 
     Example: tsn-preprocess verify shards/hmdb51 --repair
     """
@@ -37,12 +38,20 @@ def verify(shards: Path, repair: bool, data: Path | None, executor: Executor) ->
         raise InputError(f"{shards}: --repair needs the folder of a dataset, with its manifest")
     found = _print_defects(shards)
     if found and repair:
+        from preprocess.failures import FAILURES_NAME
         from preprocess.repair import damaged_shards
         from preprocess.stored_dataset import read_stored
 
         stored = read_stored(shards, data)
-        extract_again(stored, executor, damaged=damaged_shards(stored))
+        _, failures = extract_again(stored, executor, damaged=damaged_shards(stored))
         found = _print_defects(shards)
+        if failures:
+            number = count(len(failures), "video")
+            click.echo(
+                f"{number} could not be extracted anew, see {shards / FAILURES_NAME}:", err=True
+            )
+            list_videos([(name, str(line["reason"])) for name, line in failures.items()])
+            found += len(failures)
     if found:
         sys.exit(1)
 
