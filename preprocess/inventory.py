@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from tsn_core.sampling import SnippetPlan
 from tsn_core.shard_format import ShardHeader
 from tsn_core.shard_reader import Shard, read_header
 
+_THREADS = 16  # a store, or a file system over the network, answers many questions at once
 _SHARD_NAME = re.compile(r"shard-([0-9]{5,9})\.h5")
 
 
@@ -53,6 +55,8 @@ def remove_leftovers(root: Path) -> None:
     """
     if is_remote(root):
         cast(RemotePath, root).give_up_uploads()
+        for token in root.glob(f".token-*{TEMPORARY_SUFFIX}"):  # jobs of its run give up then
+            token.unlink(missing_ok=True)
         return
     for folder in (root, *(path for path in root.iterdir() if path.is_dir())):
         for leftover in folder.glob(f".*{TEMPORARY_SUFFIX}"):
@@ -74,10 +78,11 @@ def find_shards(
     index = index_of(folder)
     known = {} if index is None else {entry.file: entry for entry in index.shards}
     wanted = _flat(modality, plan.to_json(), videos_per_shard)
-    for number, path in shard_paths(folder).items():
+
+    def look(path: Path) -> tuple[ShardHeader, ShardEntry] | None:
         header = read_header(path)
         if header is None:
-            continue
+            return None
         _check_settings(folder, header, wanted)
         entry = known.get(path.name)
         if (
@@ -90,9 +95,14 @@ def find_shards(
             except UnreadableError:
                 raise
             except ShardError:
-                continue
-        found.headers[number] = header
-        found.entries[number] = entry
+                return None
+        return header, entry
+
+    paths = shard_paths(folder)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for number, seen in zip(paths, pool.map(look, paths.values())):
+            if seen is not None:
+                found.headers[number], found.entries[number] = seen
     return found
 
 

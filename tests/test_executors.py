@@ -14,7 +14,9 @@ from cluster_helpers import Counted
 
 from preprocess.executor import ThreadExecutor, make_executor
 from preprocess.guard import first_readable, guarding, versions
+from preprocess.inventory import remove_leftovers
 from tsn_core.errors import ClusterError, InputError, MissingDependencyError, OutputError
+from tsn_core.location import location
 
 # --- choosing one ---
 
@@ -136,6 +138,17 @@ def test_jobs_of_a_run_that_is_over_are_given_up(tmp_path, monkeypatch):
     with pytest.raises(ClusterError) as caught:
         guard.around(call)("shard 3 of d")
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("where", ["folder", "store"])
+def test_the_next_run_ends_the_jobs_of_one_that_was_killed(tmp_path, where):
+    root = tmp_path if where == "folder" else location("memory://test-executors/d")
+    with guarding(root) as guard:
+        assert guard.around(call)(7) == 7
+        remove_leftovers(root)
+        with pytest.raises(ClusterError) as caught:
+            guard.around(call)("shard 3 of d")
+    assert str(caught.value) == "shard 3 of d: given up, the run that it belonged to is over"
 
 
 def test_a_folder_without_room_for_the_token_is_one_line(tmp_path):
