@@ -102,7 +102,7 @@ def extract_dataset(
     if options.metrics is not None:
         check_metrics_path(options.metrics)
     root = out / manifest.dataset
-    tell = partial(console.print, soft_wrap=True)
+    tell = partial(console.print, highlight=False, markup=False, soft_wrap=True)
     with locked(root, wait=options.wait, tell=tell) as check_lock, _one_line(root):
         remove_leftovers(root)
         for modality in modalities:

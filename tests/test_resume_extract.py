@@ -142,13 +142,13 @@ REFUSED = "another extraction is writing there; wait for it, or use --wait"
 
 @pytest.fixture
 def holder(tmp_path):
-    """A process that holds the lock of ``out/data`` until it is killed."""
+    """A process that holds the lock of ``out [a]/data`` until it is killed."""
     code = (
         "import sys\n"
         f"sys.path[:0] = {sys.path!r}\n"
         "from pathlib import Path\n"
         "from preprocess.folder_lock import locked\n"
-        f"with locked(Path({str(tmp_path / 'out' / 'data')!r}), wait=False, tell=print):\n"
+        f"with locked(Path({str(tmp_path / 'out [a]' / 'data')!r}), wait=False, tell=print):\n"
         "    print('held', flush=True)\n"
         "    sys.stdin.read()\n"
     )
@@ -162,25 +162,25 @@ def holder(tmp_path):
 
 def test_a_second_run_is_refused(tmp_path, holder):
     data = make_videos(tmp_path / "data", 2)
-    run = start(data, tmp_path / "out")
-    assert run.communicate(timeout=120) == ("", f"error: {tmp_path / 'out/data'}: {REFUSED}\n")
+    run = start(data, tmp_path / "out [a]")
+    assert run.communicate(timeout=120) == ("", f"error: {tmp_path / 'out [a]/data'}: {REFUSED}\n")
     assert run.returncode == 1
-    assert sorted(path.name for path in (tmp_path / "out/data").iterdir()) == [".lock"]
+    assert sorted(path.name for path in (tmp_path / "out [a]/data").iterdir()) == [".lock"]
 
 
 @pytest.mark.parametrize("ending", ["kill", "exit"])
 def test_a_second_run_waits_if_asked_to(tmp_path, holder, ending):
     data = make_videos(tmp_path / "data", 2)
-    run = start(data, tmp_path / "out", "--wait")
-    line = f"{tmp_path / 'out/data'}: another extraction is writing there; waiting for it\n"
+    run = start(data, tmp_path / "out [a]", "--wait")
+    line = f"{tmp_path / 'out [a]/data'}: another extraction is writing there; waiting for it\n"
     assert run.stderr.readline() == line
-    assert not (tmp_path / "out/data/rgb").exists()
+    assert not (tmp_path / "out [a]/data/rgb").exists()
     if ending == "kill":
         holder.kill()
     else:
         holder.stdin.close()
     finish(run)
-    assert folder_defects(tmp_path / "out/data/rgb").lines == []
+    assert folder_defects(tmp_path / "out [a]/data/rgb").lines == []
 
 
 def test_of_runs_at_once_one_does_the_work(tmp_path):
