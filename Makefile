@@ -35,7 +35,7 @@ define DEMO_TRAIN
 	$(BIN)/tsn-train evaluate demo/runs/$(1) --num-snippets 5 --crops 1
 endef
 
-.PHONY: help install demo extract train evaluate fuse test check fuzz bench clean
+.PHONY: help install demo plan extract retry verify train evaluate fuse test check fuzz bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -69,10 +69,19 @@ demo: install ## The whole way on synthetic videos: extract, train, evaluate, fu
 	@echo
 	@echo "Pictures: demo/runs/*/curves.png and demo/runs/*/confusion.png"
 
+plan: install ## Foretell what extracting DATASET from DATA costs, from a few of its videos
+	$(BIN)/tsn-preprocess plan --dataset $(DATASET) --data $(DATA) $(ARGS)
+
 extract: install ## Extract DATASET from DATA into SHARDS, in all MODALITIES
 	$(BIN)/tsn-preprocess extract --dataset $(DATASET) --data $(DATA) --out $(SHARDS) \
 		$(foreach modality,$(MODALITIES),--modality $(modality)) --flow $(FLOW) \
 		$(if $(JOBS),--jobs $(JOBS)) $(ARGS)
+
+retry: install ## Try the videos of DATASET that failed once more
+	$(BIN)/tsn-preprocess retry $(SHARDS)/$(NAME) $(if $(JOBS),--jobs $(JOBS)) $(ARGS)
+
+verify: install ## Check the shards of DATASET; ARGS=--repair makes damaged ones anew
+	$(BIN)/tsn-preprocess verify $(SHARDS)/$(NAME) $(ARGS)
 
 train: install ## Train a network on MODALITY of DATASET, into RUNS
 	$(BIN)/tsn-train fit --shards $(SHARDS)/$(NAME) --modality $(MODALITY) \

@@ -38,7 +38,7 @@ from tsn_core.manifest import Manifest, Record
 from tsn_core.modality import StoredModality
 from tsn_core.sampling import SnippetPlan, units_of
 
-_ROUNDS = 7
+_ROUNDS = 5
 _COPIES = 12
 _QUIET = Console(quiet=True)
 
@@ -179,7 +179,7 @@ def main() -> None:
                 "flow_tvl1_two_jobs": lambda: extract(few, tvl1, 2),
                 "all_farneback_parts": lambda: sum(parts(few, (256, 340)).values()),
             },
-            3,
+            2,
         )
         generator = np.random.default_rng(0)
         texture = generator.integers(0, 255, (256, 1024, 3)).astype(np.uint8)

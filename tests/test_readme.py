@@ -129,6 +129,12 @@ def dry_run(*words: str) -> str:
             "tsn-train fit --shards shards/ucf101 --modality rgb --split 1 --preset small "
             "--backbone resnet18 --weights imagenet --out runs/ucf101/rgb-split1 --accumulate 4",
         ),
+        (
+            ["plan", "DATASET=folder", "DATA=my/videos"],
+            "tsn-preprocess plan --dataset folder --data my/videos",
+        ),
+        (["retry", "JOBS=2"], "tsn-preprocess retry shards/hmdb51 --jobs 2"),
+        (["verify", "ARGS=--repair"], "tsn-preprocess verify shards/hmdb51 --repair"),
         (["evaluate", "MODALITY=flow"], "tsn-train evaluate runs/hmdb51/flow-split1"),
         (
             ["fuse", "MODALITIES=rgb flow"],
@@ -145,7 +151,10 @@ def test_make_calls_the_programs(words, expected):
 
 def test_make_help_is_the_default_and_names_every_target():
     assert dry_run() == dry_run("help")
-    targets = "help install demo extract train evaluate fuse test check fuzz bench clean"
+    targets = (
+        "help install demo plan extract retry verify train evaluate fuse test check fuzz "
+        "bench clean"
+    )
     variables = (
         "DATASET MODALITY MODALITIES FLOW SPLIT DATA SHARDS RUNS JOBS PRESET BACKBONE WEIGHTS ARGS"
     )
