@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing.connection import Connection, Pipe
 from typing import IO, Any
@@ -60,14 +60,23 @@ class VideoProcess:
     def __init__(self) -> None:
         self._child: subprocess.Popen[bytes] | None = None
         self._closed = False
+        self._ahead: Task | None = None  # handed to the child already
         self._usage: psutil.Process | None = None
         self._requests: Connection
         self._answers: Connection
         self._complaints: IO[bytes] | None = None
         self.peak_bytes = 0
 
-    def extract(self, task: Task, emit: Emit) -> Extracted:
+    def extract(
+        self, task: Task, emit: Emit, then: Callable[[], Task | None] | None = None
+    ) -> Extracted:
         """Extract a video, handing out its images.
+
+        Args:
+            task: What to do.
+            emit: Takes the images; see ``extract_video``.
+            then: Is asked for the next task when this one has begun. The process goes on with it
+                while the caller is busy with what this call returns; it must come next, then.
 
         Raises:
             LostProcess: The process crashed, or went beyond a limit of time or memory.
@@ -75,6 +84,8 @@ class VideoProcess:
             TSNError: No process can be started, or ``close`` was called.
         """
         self._submit(task)
+        if then is not None:
+            self._look_ahead(then())
         began = heard = looked = time.monotonic()
         while True:
             try:
@@ -194,6 +205,12 @@ class VideoProcess:
         lines = self._complaints.read().decode(errors="replace").split("\n")
         return next((" ".join(line.split()) for line in reversed(lines) if line.strip()), "")
 
+    def _look_ahead(self, task: Task | None) -> None:
+        self._ahead = task
+        if task is not None:
+            with suppress(OSError):  # it is gone, which is found out in a moment
+                self._requests.send_bytes(pickle.dumps(task))
+
     def _submit(self, task: Task) -> None:
         """Hand the task to a process that says that it has begun.
 
@@ -201,13 +218,17 @@ class VideoProcess:
             TSNError: None can be started.
         """
         request = pickle.dumps(task)
+        if self._ahead is not None and self._ahead != task:
+            self._kill()
         for _ in range(_STARTS):
             if self._closed:
                 raise TSNError("the extraction was stopped")
             if self._child is None:
                 self._start()
             with suppress(OSError, EOFError):  # one that was idle may just have gone home
-                self._requests.send_bytes(request)
+                if self._ahead is None:
+                    self._requests.send_bytes(request)
+                self._ahead = None
                 while self._answers.poll(_START_SECONDS):
                     for kind, *_, payload in messages(self._answers.recv_bytes(LARGEST_MESSAGE)):
                         if kind == STARTED:
@@ -251,6 +272,7 @@ class VideoProcess:
             self._usage = psutil.Process(child.pid)
 
     def _kill(self) -> None:
+        self._ahead = None
         if self._child is None:
             return
         with suppress(OSError):

@@ -153,9 +153,10 @@ def run_job(job: Job, seen: Callable[[VideoReport], None] | None = None) -> JobR
             for target in job.targets
         ]
         extractor = stack.enter_context(borrowed_process()) if job.isolated else InProcess()
+        sources = _Sources(job, outputs)
         for record in job.records:
-            stamp = stamp_of(job.data / record.name, with_hash=job.check_hash)
-            video = _extract(job, record, outputs, extractor, stamp)
+            stamp = sources.stamp(record)
+            video = _extract(job, record, outputs, extractor, sources)
             if video.stage is not None and is_unchanged(job.data / record.name, None):
                 stamp = None  # gone meanwhile: when it is back, that is a change
             if not video.tries and stamp is None:  # gone, but what was made of it is still there
@@ -193,6 +194,10 @@ class _Output:
             failures = zip(tables.failed_stage, tables.failed_reason)
             self._failed = dict(zip(tables.failed_name, failures))
 
+    def has(self, record: Record) -> bool:
+        """Return whether the older shard knows of a video."""
+        return record.name in self._places or record.name in self._failed
+
     def copy(self, record: Record) -> bool:
         """Take a video, or its failure, from the older shard; return whether that was possible."""
         if record.name in self._places:
@@ -209,6 +214,46 @@ class _Output:
     def finish(self) -> ShardEntry:
         """Write the shard and return what the index says of it."""
         return shard_entry(self._target.path, self._target.header, self.writer.finish())
+
+
+class _Sources:
+    """The files of a job's videos, looked at while the one before is being extracted."""
+
+    def __init__(self, job: Job, outputs: list[_Output]) -> None:
+        self._job = job
+        self._outputs = outputs
+        names = (record.name for record in job.records)
+        self._following = dict(zip(names, job.records[1:]))
+        self._now: Record | None = None
+        self._stamp: Stamp | None = None
+        self._next: tuple[Record, Stamp | None] | None = None
+
+    def stamp(self, record: Record) -> Stamp | None:
+        """Return what the file of a video was before anybody read it for this job."""
+        if record is not self._now:
+            ahead = self._next is not None and self._next[0] is record
+            self._stamp = self._next[1] if ahead and self._next else self._look(record)
+            self._now, self._next = record, None
+        return self._stamp
+
+    def next_task(self) -> Task | None:
+        """Return what comes after the present video, if that is sure to be read from its file."""
+        following = None if self._now is None else self._following.get(self._now.name)
+        if following is None:
+            return None
+        if self._next is None:
+            self._next = following, self._look(following)
+        if any(output.has(following) for output in self._outputs):
+            return None
+        return _task(self._job, following, self._outputs)
+
+    def _look(self, record: Record) -> Stamp | None:
+        return stamp_of(self._job.data / record.name, with_hash=self._job.check_hash)
+
+
+def _task(job: Job, record: Record, outputs: list[_Output]) -> Task:
+    path = (job.data / record.name).absolute()
+    return Task(path, job.plan, tuple(output.modality for output in outputs), job.limits)
 
 
 def _is_as_planned(job: Job, name: str, stamp: Stamp | None) -> bool:
@@ -229,16 +274,15 @@ def _extract(
     record: Record,
     outputs: list[_Output],
     extractor: Extractor,
-    stamp: Stamp | None,
+    sources: _Sources,
 ) -> VideoReport:
     """Bring one video into every shard, from the older shard or from its file."""
+    stamp = sources.stamp(record)
     if _is_as_planned(job, record.name, stamp):
         outputs = [output for output in outputs if not output.copy(record)]
     if not outputs:
         return VideoReport(record.name, tries=0)
-    path = (job.data / record.name).absolute()
-    modalities = tuple(output.modality for output in outputs)
-    task = Task(path, job.plan, modalities, job.limits)
+    task = _task(job, record, outputs)
     began = time.perf_counter()
 
     def emit(place: int, unit: int, frame: int, data: bytes) -> None:
@@ -254,8 +298,8 @@ def _extract(
     for number in range(1, _TRIES + 1):
         failure: VideoError | None = None
         try:
-            extracted = extractor.extract(task, emit)
-            if not is_unchanged(path, stamp):
+            extracted = extractor.extract(task, emit, sources.next_task)
+            if not is_unchanged(task.path, stamp):
                 raise VideoError("the file was changed while it was read; run the command again")
         except VideoError as error:
             failure = error

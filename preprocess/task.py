@@ -36,8 +36,16 @@ class Task:
 class Extractor(Protocol):
     """What extracts videos, one at a time."""
 
-    def extract(self, task: Task, emit: Emit) -> Extracted:
+    def extract(
+        self, task: Task, emit: Emit, then: Callable[[], Task | None] | None = None
+    ) -> Extracted:
         """Extract a video, handing out its images.
+
+        Args:
+            task: What to do.
+            emit: Takes the images; see ``extract_video``.
+            then: Tells, once this video has begun, which one comes next if that is known: it may
+                be begun before this call's caller is through with what it returns.
 
         Raises:
             VideoError: It cannot be extracted; what was handed out of it is void.
@@ -52,8 +60,10 @@ class InProcess:
         self._beat = beat
         self._makers: dict[str, UnitMaker] = {}
 
-    def extract(self, task: Task, emit: Emit) -> Extracted:
-        """Extract a video; of the limits, those of time and memory are not enforced."""
+    def extract(
+        self, task: Task, emit: Emit, then: Callable[[], Task | None] | None = None
+    ) -> Extracted:
+        """Extract a video, and begin none ahead; limits of time and memory are not enforced."""
         meter = None if task.every is None else Meter(task.every)
         makers = [self._maker(modality) for modality in task.modalities]
         if meter is not None:

@@ -213,6 +213,29 @@ def test_a_process_serves_many_videos(tmp_path, children):
     process.dispose()
 
 
+def test_the_next_video_is_begun_while_the_last_one_is_stored(tmp_path):
+    make(tmp_path, "a", "segv", "b")
+    process = VideoProcess()
+    next_task = iter([task(tmp_path / "segv.avi"), task(tmp_path / "b.avi"), None])
+    process.extract(task(tmp_path / "a.avi"), lambda *_: None, lambda: next(next_task))
+    while not (tmp_path / "segv.seen").exists():
+        time.sleep(0.01)
+    with pytest.raises(VideoError, match="SIGSEGV"):
+        process.extract(task(tmp_path / "segv.avi"), lambda *_: None, lambda: next(next_task))
+    images = []
+    process.extract(task(tmp_path / "b.avi"), lambda *image: images.append(image))
+    assert images == images_of(InProcess(), tmp_path / "b.avi")
+    process.dispose()
+
+
+def test_a_video_that_was_begun_in_vain_is_forgotten(tmp_path):
+    make(tmp_path, "a", "b", "c")
+    process = VideoProcess()
+    process.extract(task(tmp_path / "a.avi"), lambda *_: None, lambda: task(tmp_path / "b.avi"))
+    assert images_of(process, tmp_path / "c.avi") == images_of(InProcess(), tmp_path / "c.avi")
+    process.dispose()
+
+
 def test_a_process_that_went_home_is_replaced(tmp_path, children):
     """One that was idle for long ends itself: that is no crash of the next video."""
     make(tmp_path, "a")
