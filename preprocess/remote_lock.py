@@ -153,8 +153,8 @@ def _try(path: RemotePath) -> RemoteLock | None:
             raise unwritable(path.parent, error, "choose another --out") from error
         except FileExistsError:
             other, status = _read(path)
-            if other is not None and not other.is_dead():
-                return None
+            if other is not None and other != holder and not other.is_dead():
+                return None  # nor is it this very lock, whose first answer was lost
             path.write_bytes(holder.to_bytes(), replacing=status)
         other, status = _read(path)
     except (FileExistsError, FileNotFoundError):  # another one was faster, or has just ended

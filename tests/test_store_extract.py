@@ -18,6 +18,7 @@ from preprocess import remote_lock
 from preprocess.folder_lock import locked
 from preprocess.sources import Journal, Stamp
 from tsn_core.errors import OutputError, StoreError
+from tsn_core.location import RemotePath
 
 OPTIONS = (
     *("--modality", "rgb", "--modality", "flow", "--flow", "farneback", "--size", "32x24"),
@@ -336,6 +337,20 @@ def test_a_lock_that_was_taken_over_is_noticed_and_left_alone(store):
     )
     lock.release()
     assert store.names() == ["out/.lock"]
+
+
+def test_a_lock_whose_first_answer_was_lost_is_held(store, monkeypatch):
+    write = RemotePath.write_bytes
+
+    def twice(path, data, **options):  # as a client does that has got no answer
+        write(path, data, **options)
+        if options.get("exclusive"):
+            write(path, data, **options)
+
+    monkeypatch.setattr(RemotePath, "write_bytes", twice)
+    with hold(store) as check:
+        check()
+    assert store.names() == []
 
 
 def test_a_store_that_fails_for_a_while_costs_no_lock(store):
