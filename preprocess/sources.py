@@ -1,7 +1,7 @@
 """Whether the source videos are still those that the shards were made from.
 
 A hidden file beside a dataset's shards, ``.sources.jsonl``, records size, modification time and
-hash of every source at the time when it was extracted: one line for each shard, appended once the
+hash of every source at the time when it was extracted: a line for each shard, appended once the
 shard is in place, the last line of a shard being the one that counts. A shard that was never there
 has a line before it is made, too, so that it is known what it was made from if the run is killed
 in between. In an object store the file is written anew every minute: what a killed run had just
@@ -201,9 +201,21 @@ class Journal:
 
     def _write(self) -> None:
         lines = [json.dumps({"data": str(self.data)})]
-        lines += [self._line([folder], n, stamps) for (folder, n), stamps in self._stamps.items()]
+        lines += [self._line(folders, n, stamps) for folders, n, stamps in self._grouped()]
         write_text(self._path, "".join(line + "\n" for line in lines))
         self._written = time.monotonic()
+
+    def _grouped(self) -> list[tuple[list[str], int, Stamps]]:
+        """Return (folders, shard, stamps): one for all modalities made from the same sources."""
+        groups: dict[int, list[tuple[list[str], int, Stamps]]] = {}
+        for (folder, shard), stamps in self._stamps.items():
+            others = groups.setdefault(shard, [])
+            same = next((folders for folders, _, known in others if known == stamps), None)
+            if same is None:
+                others.append(([folder], shard, stamps))
+            else:
+                same.append(folder)
+        return [group for of_shard in groups.values() for group in of_shard]
 
     def append(self, folders: Iterable[str], shard: int, stamps: Stamps) -> None:
         """Record the sources of a shard that is now in place.

@@ -23,7 +23,7 @@ from killed_runs import (
 )
 from test_extract import ALL, extract, opened, reasons_of
 
-from preprocess.sources import SOURCES_NAME
+from preprocess.sources import SOURCES_NAME, Journal, Stamp
 from tsn_core.check import folder_defects
 from tsn_core.errors import InputError, OutputError
 from tsn_core.manifest import read_manifest
@@ -207,6 +207,22 @@ def test_the_lock_is_let_go_of_while_an_error_is_looked_at(tmp_path):
 
 
 # --- sources that are not those of the last run ---
+
+
+def test_modalities_made_from_the_same_sources_share_a_line(tmp_path):
+    then, now = {"a.avi": Stamp(1, 2)}, {"a.avi": Stamp(1, 3)}
+    journal = Journal(tmp_path)
+    for folder, stamps in (("rgb", then), ("flow-dis", now), ("rgbdiff", then)):
+        journal.expect(folder, 0, stamps, is_there=False)
+    journal.start(tmp_path)
+    lines = map(json.loads, (tmp_path / ".sources.jsonl").read_text().splitlines())
+    assert [line.get("folders") for line in lines] == [None, ["rgb", "rgbdiff"], ["flow-dis"]]
+    journal = Journal(tmp_path)
+    changed = {
+        folder: journal.changed(folder, 0, ["a.avi"], now, check_hash=False)
+        for folder in ("rgb", "flow-dis", "rgbdiff")
+    }
+    assert changed == {"rgb": {"a.avi"}, "flow-dis": set(), "rgbdiff": {"a.avi"}}
 
 
 @pytest.fixture
