@@ -1,7 +1,8 @@
 """Speed and memory of extraction, as ratios within one run.
 
-- rgb extraction of the UCF101 and kinetics clips, twelve times over, with one job, against merely
-  decoding the same files: with OpenCV on one thread and on its usual number of threads;
+- rgb extraction of the UCF101 and kinetics clips, twenty-four times over, with one job, against
+  merely decoding the same files: with OpenCV on one thread and on its usual number of threads, and
+  with PyAV on one thread;
 - videos in processes of their own against extraction in this one, rgb and all modalities;
 - all modalities with Farneback flow against the sum of decoding, flow and encoding, each measured
   separately;
@@ -31,15 +32,15 @@ from preprocess.isolation import VideoProcess, end_processes
 from preprocess.synth import write_video
 from preprocess.task import Task
 from preprocess.units import Frame, unit_maker
-from preprocess.video import resize
+from preprocess.video import Video, resize
 from preprocess.work import Options
 from tsn_core.codec import encode_image
 from tsn_core.manifest import Manifest, Record
 from tsn_core.modality import StoredModality
 from tsn_core.sampling import SnippetPlan, units_of
 
-_ROUNDS = 5
-_COPIES = 12
+_ROUNDS = 3
+_COPIES = 24
 _QUIET = Console(quiet=True)
 
 
@@ -89,6 +90,15 @@ def decode(files: list[Path], threads: int | None) -> float:
         while capture.read()[0]:
             pass
         capture.release()
+    return time.perf_counter() - began
+
+
+def decode_pyav(files: list[Path]) -> float:
+    """Decode and convert every frame as extraction does and return the seconds it took."""
+    began = time.perf_counter()
+    for file in files:
+        for _ in Video(file).frames(lambda _: True):
+            pass
     return time.perf_counter() - began
 
 
@@ -165,6 +175,7 @@ def main() -> None:
             {
                 "decode_one_thread": lambda: decode(many, 1),
                 "decode_usual_threads": lambda: decode(many, None),
+                "decode_pyav": lambda: decode_pyav(many),
                 "extract_rgb": lambda: extract(many, rgb, 1),
                 "extract_rgb_not_isolated": lambda: extract(many, rgb, 1, isolated=False),
             },
@@ -179,7 +190,7 @@ def main() -> None:
                 "flow_tvl1_two_jobs": lambda: extract(few, tvl1, 2),
                 "all_farneback_parts": lambda: sum(parts(few, (256, 340)).values()),
             },
-            2,
+            1,
         )
         generator = np.random.default_rng(0)
         texture = generator.integers(0, 255, (256, 1024, 3)).astype(np.uint8)
@@ -204,6 +215,7 @@ def main() -> None:
         "seconds": median,
         "rgb_over_decode_one_thread": median["extract_rgb"] / median["decode_one_thread"],
         "rgb_over_decode_usual_threads": median["extract_rgb"] / median["decode_usual_threads"],
+        "rgb_over_decode_pyav": median["extract_rgb"] / median["decode_pyav"],
         "isolation_over_none": {
             "rgb": median["extract_rgb"] / median["extract_rgb_not_isolated"],
             "all_farneback": median["all_farneback_one_job"] / median["all_farneback_not_isolated"],
