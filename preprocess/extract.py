@@ -14,7 +14,7 @@ from preprocess.executor import Executor
 from preprocess.failures import write_failures
 from preprocess.folder_lock import locked
 from preprocess.guard import first_readable, guarding
-from preprocess.inventory import index_of, remove_leftovers
+from preprocess.inventory import index_of, remove_leftovers, shard_paths
 from preprocess.isolation import end_processes
 from preprocess.job import Job, JobReport, VideoReport, run_job
 from preprocess.metrics import check_metrics_path
@@ -215,7 +215,8 @@ def _finish_folder(
     """Remove shards that the dataset no longer has, and write the index if it is out of date."""
     folder = work.root / modality.folder
     mine = [entries[modality.folder, number] for number in work.numbers]
-    for path in set(folder.glob("shard-*.h5")) - {folder / entry.file for entry in mine}:
+    named = {entry.file for entry in mine}
+    for path in (path for path in shard_paths(folder).values() if path.name not in named):
         path.unlink()
         run.removed(path)
     manifest = work.manifest

@@ -13,14 +13,13 @@ import numpy as np
 from preprocess.limits import Limits
 from preprocess.meter import Costs
 from preprocess.units import Frame, UnitMaker
-from preprocess.video import Video, resize, target_size
+from preprocess.video import PLAUSIBLE_FRAMES, Video, resize, target_size
 from tsn_core.codec import encode_image
 from tsn_core.errors import OutputError, VideoError
 from tsn_core.modality import StoredModality
 from tsn_core.sampling import SnippetPlan, units_of
 
 _ENOUGH = 0.9  # of the frames that the header states; below, something is missing
-_PLAUSIBLE_FRAMES = 10_000_000  # four days at 30 Hz; what claims more is not worth a plan
 
 
 Emit = Callable[[int, int, int, bytes], None]
@@ -125,7 +124,7 @@ def extract_video(
     claimed, decoded = video.claimed_frames, video.num_frames
     note = None
     enough = claimed if video.damaged_packets else _ENOUGH * claimed
-    if claimed <= _PLAUSIBLE_FRAMES and decoded < enough:
+    if claimed <= PLAUSIBLE_FRAMES and decoded < enough:
         note = f"header says {claimed} frames, {decoded} could be decoded"
     return Extracted(tuple(cursor.row(video, plan) for cursor in cursors), note)
 

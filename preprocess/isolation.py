@@ -101,11 +101,11 @@ class VideoProcess:
                 if kind == IMAGE:
                     emit(place, unit, frame, payload)
                 elif kind == DONE:
-                    return self._done(payload)
+                    return self._done(payload, len(task.modalities))
                 elif kind == FAILED:
                     raise self._failed(payload)
                 elif kind == WARNING:
-                    warnings.warn(payload.decode(), stacklevel=2)
+                    warnings.warn(payload.decode(errors="replace"), stacklevel=2)
                 else:
                     assert kind == ALIVE, kind
             if now - looked >= _LOOK_SECONDS:
@@ -128,15 +128,15 @@ class VideoProcess:
         return self._end("crash", "the decoding process sent what makes no sense")
 
     def _failed(self, payload: bytes) -> VideoError:
-        try:
-            return _failure(**json.loads(payload))
-        except (ValueError, TypeError):
-            return self._nonsense()
+        with suppress(ValueError, TypeError, KeyError):
+            content = json.loads(payload)
+            return _failure(str(content["stage"]), str(content["reason"]))
+        return self._nonsense()
 
     def _waits(self) -> bool:
         return self._answers.poll(_LOOK_SECONDS)
 
-    def _done(self, payload: bytes) -> Extracted:
+    def _done(self, payload: bytes, num_modalities: int) -> Extracted:
         try:
             content = json.loads(payload)
             self.peak_bytes = content["peak_bytes"]
@@ -144,9 +144,12 @@ class VideoProcess:
                 VideoRow(**{**row, **{name: tuple(row[name]) for name in ("size", "unit_size")}})
                 for row in content["rows"]
             )
-            return Extracted(rows, content["note"], costs_from(content["costs"]))
+            note = content["note"]
+            if len(rows) == num_modalities and isinstance(note, str | None):
+                return Extracted(rows, note, costs_from(content["costs"]))
         except (ValueError, TypeError, KeyError):
-            raise self._nonsense() from None
+            pass
+        raise self._nonsense()
 
     def _enforce(self, limits: Limits, seconds: float, silent_seconds: float) -> None:
         """End the process if it is beyond a limit.
@@ -234,7 +237,7 @@ class VideoProcess:
                         if kind == STARTED:
                             return
                         if kind == WARNING:
-                            warnings.warn(payload.decode(), stacklevel=2)
+                            warnings.warn(payload.decode(errors="replace"), stacklevel=2)
             complaint = self._last_complaint()
             self._kill()
         raise TSNError(f"no process for decoding can be started: {complaint or 'it says nothing'}")
@@ -310,7 +313,7 @@ class VideoProcess:
         return f"VideoProcess({self._child.pid if self._child else None})"
 
 
-def _failure(stage: str | None, reason: str, kind: type[VideoError] = VideoError, **_: Any) -> Any:
+def _failure(stage: str | None, reason: str, kind: type[VideoError] = VideoError) -> Any:
     error = kind(reason)
     error.stage = stage
     return error

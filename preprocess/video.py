@@ -16,7 +16,7 @@ from preprocess.packets import PacketTable, listed_packets, read_packets
 from preprocess.seeking import Inexact, Seeker, pays
 from tsn_core.errors import VideoError
 
-_PLAUSIBLE_FRAMES = 10_000_000  # four days at 30 Hz; what claims more is not worth a plan
+PLAUSIBLE_FRAMES = 10_000_000  # four days at 30 Hz; what claims more is not worth a plan
 _LONG = 1000  # frames; with fewer, packets that no container lists are not worth reading ahead
 
 Kept = TypeVar("Kept")
@@ -219,7 +219,7 @@ class Video:
         truth or, as in HMDB51, one frame more, and that which the packets have. A second pass is
         needed only where the length is another.
         """
-        likely = [length for length in lengths if 0 < length <= _PLAUSIBLE_FRAMES]
+        likely = [length for length in lengths if 0 < length <= PLAUSIBLE_FRAMES]
         wanted: Set[int] = set().union(*map(needed, likely))
         kept = {number: keep(frame) for number, frame in self.frames(wanted.__contains__)}
         length = self.num_frames

@@ -75,6 +75,7 @@ def task(path, **limits):
     return Task(path, PLAN, (RGB,), Limits(**limits))
 
 
+NO_ROWS = b'{"rows": [], "note": null, "costs": null, "peak_bytes": 0}'
 KILLED = "the decoding process was killed by "
 
 
@@ -365,6 +366,8 @@ def test_what_a_child_says_is_not_trusted(tmp_path):
         b"D" + bytes(25),
         b"F" + bytes(17) + (2).to_bytes(8, "little") + b"[]",
         b"D" + bytes(17) + (2).to_bytes(8, "little") + b"{}",
+        b"F" + bytes(17) + (11).to_bytes(8, "little") + b'{"stage":1}',
+        b"D" + bytes(17) + len(NO_ROWS).to_bytes(8, "little") + NO_ROWS,
     ],
 )
 def test_a_child_out_of_its_senses_is_ended(tmp_path, monkeypatch, sent):

@@ -327,6 +327,16 @@ def test_unchanged_videos_of_a_shard_are_copied(extract, folder_dataset, root, t
     assert np.array_equal(frames, [9, 17, 13])
 
 
+def test_files_of_others_are_left_alone(extract, root):
+    extract()
+    mine = root / "rgb" / "shard-00000-copy.h5"
+    mine.write_bytes(b"mine")
+    (root / "rgb" / "shard-00007.h5").write_bytes(b"of videos that are gone")
+    extract()
+    assert mine.read_bytes() == b"mine"
+    assert not (root / "rgb" / "shard-00007.h5").exists()
+
+
 def test_isolation_is_the_default(extract, monkeypatch):
     lent = []
     borrow = isolation.borrowed_process
