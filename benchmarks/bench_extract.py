@@ -39,7 +39,7 @@ from tsn_core.manifest import Manifest, Record
 from tsn_core.modality import StoredModality
 from tsn_core.sampling import SnippetPlan, units_of
 
-_ROUNDS = 3
+_ROUNDS = 2
 _COPIES = 24
 _QUIET = Console(quiet=True)
 
@@ -102,13 +102,15 @@ def decode_pyav(files: list[Path]) -> float:
     return time.perf_counter() - began
 
 
-def interleaved(measures: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Return the seconds of every measure, taken in turns after one round to warm up."""
+def interleaved(
+    measures: dict[str, Callable[[], float]], rounds: int, warm_up: bool = True
+) -> dict[str, list[float]]:
+    """Return the seconds of every measure, taken in turns, after one round to warm up."""
     seconds: dict[str, list[float]] = {name: [] for name in measures}
-    for number in range(rounds + 1):
+    for number in range(rounds + warm_up):
         for name, measure in measures.items():
             taken = measure()
-            if number:
+            if number >= warm_up:
                 seconds[name].append(taken)
     return seconds
 
@@ -191,6 +193,7 @@ def main() -> None:
                 "all_farneback_parts": lambda: sum(parts(few, (256, 340)).values()),
             },
             1,
+            warm_up=False,
         )
         generator = np.random.default_rng(0)
         texture = generator.integers(0, 255, (256, 1024, 3)).astype(np.uint8)
