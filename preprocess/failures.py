@@ -7,10 +7,10 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from preprocess.inventory import index_of, shard_paths
 from tsn_core.atomic import write_text
 from tsn_core.check import modality_folders
 from tsn_core.errors import ShardError
-from tsn_core.index import read_index
 from tsn_core.shard_reader import Shard
 
 FAILURES_NAME = "failures.jsonl"
@@ -59,7 +59,7 @@ def try_command(root: Path, data: Path, name: str) -> str:
 
 def _shards_with_failures(folder: Path) -> list[Path]:
     """Return the shards of a folder that record failures; all where no index tells."""
-    try:
-        return [folder / entry.file for entry in read_index(folder).shards if entry.num_failures]
-    except ShardError:
-        return sorted(folder.glob("shard-*.h5"))
+    index = index_of(folder)
+    if index is None:
+        return list(shard_paths(folder).values())
+    return [folder / entry.file for entry in index.shards if entry.num_failures]

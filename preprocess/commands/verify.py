@@ -17,6 +17,7 @@ from tsn_core.manifest import MANIFEST_NAME
 
 if TYPE_CHECKING:
     from preprocess.executor import Executor
+    from tsn_core.check import FolderDefects
 
 
 @click.command()
@@ -36,15 +37,17 @@ def verify(shards: Path, repair: bool, data: Path | None, executor: Executor) ->
     """
     if repair and not (shards / MANIFEST_NAME).is_file():
         raise InputError(f"{shards}: --repair needs the folder of a dataset, with its manifest")
-    found = _print_defects(shards)
+    folders = _print_defects(shards)
+    found = sum(len(defects.lines) for defects in folders)
     if found and repair:
         from preprocess.failures import FAILURES_NAME
         from preprocess.repair import damaged_shards
         from preprocess.stored_dataset import read_stored
 
         stored = read_stored(shards, data)
-        _, failures = extract_again(stored, executor, damaged=damaged_shards(stored))
-        found = _print_defects(shards)
+        damaged = damaged_shards(stored, {path for defects in folders for path in defects.shards})
+        _, failures = extract_again(stored, executor, damaged=damaged)
+        found = sum(len(defects.lines) for defects in _print_defects(shards))
         if failures:
             number = count(len(failures), "video")
             click.echo(
@@ -56,18 +59,19 @@ def verify(shards: Path, repair: bool, data: Path | None, executor: Executor) ->
         sys.exit(1)
 
 
-def _print_defects(shards: Path) -> int:
-    """Print the defects of every folder of shards and return how many there are."""
+def _print_defects(shards: Path) -> list[FolderDefects]:
+    """Print and return the defects of every folder of shards."""
     from tsn_core.check import folder_defects, modality_folders
 
     folders = modality_folders(shards)
     if not folders:
         raise InputError(f"{shards}: no shards there; extract some, or check the path")
-    found = 0
+    found = []
     for folder in folders:
-        defects = folder_defects(folder).lines
-        found += len(defects)
-        for defect in defects:
-            click.echo(defect, err=True)
-        click.echo(f"{folder}: {count(len(defects), 'defect') if defects else 'sound'}")
+        defects = folder_defects(folder)
+        found.append(defects)
+        for line in defects.lines:
+            click.echo(line, err=True)
+        number = len(defects.lines)
+        click.echo(f"{folder}: {count(number, 'defect') if number else 'sound'}")
     return found
