@@ -1,0 +1,1 @@
+"""Programs that need both sides, the decoding of videos and the trained networks."""
