@@ -9,6 +9,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from preprocess.flow_defaults import FLOW_DEFAULTS
+from preprocess.parameters import change_parameters
 from preprocess.tvl1 import tvl1_backend, tvl1_flow
 from tsn_core.errors import InputError
 from tsn_core.modality import FLOW_ALGORITHMS
@@ -16,32 +18,6 @@ from tsn_core.modality import FLOW_ALGORITHMS
 # OpenCV's stubs want an array for the result, though None is what asks for a new one: hence Any.
 FlowFunction = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
-# OpenCV's own defaults (TV-L1, DIS medium) and those of its Farneback sample, spelled out because
-# they are part of what a shard says about itself.
-_DEFAULTS: dict[str, dict[str, float | int | str]] = {
-    "tvl1": {
-        "tau": 0.25,
-        "lambda": 0.15,
-        "theta": 0.3,
-        "num_scales": 5,
-        "scale_step": 0.8,
-        "num_warps": 5,
-        "epsilon": 0.01,
-        "inner_iterations": 30,
-        "outer_iterations": 10,
-        "median": 5,
-        "backend": "numba",
-    },
-    "farneback": {
-        "pyramid_scale": 0.5,
-        "levels": 3,
-        "window": 15,
-        "iterations": 3,
-        "poly_n": 5,
-        "poly_sigma": 1.2,
-    },
-    "dis": {"preset": "medium"},
-}
 _DIS_PRESETS = {
     "ultrafast": cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST,
     "fast": cv2.DISOPTICAL_FLOW_PRESET_FAST,
@@ -67,23 +43,13 @@ def flow_parameters(
         >>> flow_parameters("dis", ["preset=fast"])
         {'preset': 'fast'}
     """
-    if algorithm not in _DEFAULTS:
+    if algorithm not in FLOW_DEFAULTS:
         choices = ", ".join(FLOW_ALGORITHMS)
         raise InputError(f"unknown flow algorithm {algorithm!r}; choose from {choices}")
-    parameters = dict(_DEFAULTS[algorithm])
-    settable = [name for name in parameters if name != "backend"]
-    for change in changes:
-        name, _, text = change.partition("=")
-        if name not in settable:
-            raise InputError(
-                f"unknown parameter {name!r} of {algorithm}; choose from {', '.join(settable)}"
-            )
-        kind = type(parameters[name])
-        try:
-            parameters[name] = kind(text)
-        except ValueError:
-            what = {int: "a whole number", float: "a number"}[kind]
-            raise InputError(f"{algorithm} {name} must be {what}, got {text!r}") from None
+    settable = {
+        name: value for name, value in FLOW_DEFAULTS[algorithm].items() if name != "backend"
+    }
+    parameters = change_parameters(settable, changes, algorithm)
     if algorithm == "tvl1":
         parameters["backend"] = tvl1_backend(backend)
     try:

@@ -1,6 +1,7 @@
 """Crops and flips against naive copies, pixel by pixel."""
 
 from collections import Counter
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -18,6 +19,8 @@ from train.augmentation import (
 )
 from tsn_core.errors import InputError
 from tsn_core.modality import get_modality
+
+RGB, FLOW = get_modality("rgb"), get_modality("flow")
 
 
 def noise(shape, seed=0):
@@ -123,7 +126,7 @@ def test_boxes_lie_in_thirteen_places_if_asked_to():
 
 def test_other_numbers_of_positions_are_refused():
     with pytest.raises(InputError) as caught:
-        TrainingAugmentation(16, True, (), positions=9)
+        TrainingAugmentation(16, True, RGB, positions=9)
     assert str(caught.value) == "crop_positions must be 5 or 13, got 9"
 
 
@@ -151,13 +154,13 @@ def test_a_box_of_the_right_size_is_only_cut():
 def test_mirroring_negates_the_x_displacement_only(modality):
     kind = get_modality(modality)
     stack = noise((2, 2, 3, 5, kind.unit_channels))
-    mirrored = mirror(stack, kind.mirrored_channels)
+    mirrored = mirror(stack, kind)
     for index in np.ndindex(stack.shape):
         k, unit, row, column, channel = index
         code = int(stack[k, unit, row, 4 - column, channel])
         negated = modality == "flow" and channel == 0
         assert mirrored[index] == (255 - code if negated else code)
-    assert np.array_equal(mirror(mirrored, kind.mirrored_channels), stack)
+    assert np.array_equal(mirror(mirrored, kind), stack)
 
 
 @pytest.mark.parametrize("channels", [2, 3])
@@ -168,35 +171,36 @@ def test_mirroring_a_cut_is_mirroring_its_copy(channels):
         expected = cut[..., ::-1, :].copy()
         for channel in mirrored:
             expected[..., channel] = 255 - expected[..., channel]
-        assert np.array_equal(mirror(cut, mirrored), expected)
+        kind = replace(get_modality("flow"), mirrored_channels=mirrored)
+        assert np.array_equal(mirror(cut, kind), expected)
 
 
 def test_mirroring_leaves_the_stack_alone():
     stack = noise((1, 1, 3, 4, 2))
     before = stack.copy()
-    mirror(stack, (0,))
+    mirror(stack, FLOW)
     assert np.array_equal(stack, before)
 
 
 # --- training ---
 
 
-def naive_views(stack, size, mirrored_channels):
+def naive_views(stack, size, kind):
     """Every result that a training crop of a 24x32 stack can have."""
     sides = [24, 21, 18, 15]
     found = []
     for height, width in ((a, b) for a in sides for b in sides):
         for place in corners_and_centre(24, 32, height, width):
             view = resize_stack(stack, (*place, height, width), size)
-            found += [view.tobytes(), mirror(view, mirrored_channels).tobytes()]
+            found += [view.tobytes(), mirror(view, kind).tobytes()]
     return set(found)
 
 
 def test_training_takes_one_box_and_one_flip_for_all_snippets():
     image = noise((24, 32, 2))
     stack = np.broadcast_to(image, (3, 5, 24, 32, 2))
-    augment = TrainingAugmentation(16, True, (0,))
-    possible = naive_views(stack, 16, (0,))
+    augment = TrainingAugmentation(16, True, FLOW)
+    possible = naive_views(stack, 16, FLOW)
     seen = set()
     for seed in range(300):
         out = augment(stack, np.random.default_rng(seed), 0)
@@ -209,7 +213,7 @@ def test_training_takes_one_box_and_one_flip_for_all_snippets():
 
 def test_half_of_the_training_videos_are_mirrored_unless_told_not_to():
     ramp = np.broadcast_to(np.arange(32, dtype=np.uint8)[:, None], (1, 1, 24, 32, 3))
-    flipping, plain = TrainingAugmentation(16, True, ()), TrainingAugmentation(16, False, ())
+    flipping, plain = TrainingAugmentation(16, True, RGB), TrainingAugmentation(16, False, RGB)
     count = 0
     for seed in range(400):
         first = flipping(ramp, np.random.default_rng(seed), 0)
@@ -223,9 +227,9 @@ def test_half_of_the_training_videos_are_mirrored_unless_told_not_to():
 
 def test_classes_that_tell_left_from_right_are_not_mirrored():
     stack = noise((2, 5, 24, 32, 2))
-    usual = TrainingAugmentation(16, True, (0,))
-    careful = TrainingAugmentation(16, True, (0,), unflipped_labels={1, 3})
-    never = TrainingAugmentation(16, False, (0,))
+    usual = TrainingAugmentation(16, True, FLOW)
+    careful = TrainingAugmentation(16, True, FLOW, unflipped_labels={1, 3})
+    never = TrainingAugmentation(16, False, FLOW)
     mirrored = 0
     for seed in range(40):
         for label in range(5):
@@ -280,9 +284,9 @@ def naive_crops(stack, num_crops, size, mirrored_channels):
 @pytest.mark.parametrize("channels", [2, 3])
 def test_views_for_testing(num_crops, height, width, channels):
     stack = noise((2, 2, height, width, channels))
-    mirrored = (0,) if channels == 2 else ()
-    views = test_views(stack, num_crops, 14, mirrored)
-    expected = naive_crops(stack, num_crops, 14, mirrored)
+    kind = FLOW if channels == 2 else RGB
+    views = test_views(stack, num_crops, 14, kind)
+    expected = naive_crops(stack, num_crops, 14, kind.mirrored_channels)
     assert len(views) == num_crops
     for view, other in zip(views, expected, strict=True):
         assert np.array_equal(view, other)
@@ -290,7 +294,7 @@ def test_views_for_testing(num_crops, height, width, channels):
 
 def test_the_tsn_sizes_need_no_resizing():
     stack = noise((1, 1, 256, 340, 3))
-    centre = test_views(stack, 1, 224, ())[0]
+    centre = test_views(stack, 1, 224, RGB)[0]
     assert np.array_equal(centre, stack[:, :, 16:240, 58:282])
 
 
@@ -303,5 +307,5 @@ def test_validation_looks_at_the_centre():
 @pytest.mark.parametrize("num_crops", [0, 2, 5])
 def test_other_numbers_of_crops_are_refused(num_crops):
     with pytest.raises(InputError) as caught:
-        test_views(noise((1, 1, 4, 4, 3)), num_crops, 2, ())
+        test_views(noise((1, 1, 4, 4, 3)), num_crops, 2, RGB)
     assert str(caught.value) == f"crops must be 1, 3 or 10, got {num_crops}"

@@ -53,8 +53,7 @@ def naive_features(backbone, shards, video, num_snippets, crops, normalise):
     rows = []
     for k in range(num_snippets):
         stack = shards.read(video, [((2 * k + 1) * count) // (2 * num_snippets)])
-        mirrored = shards.modality.kind.mirrored_channels
-        views = views_of(stack, crops, 32, mirrored)
+        views = views_of(stack, crops, 32, shards.modality.kind)
         with torch.inference_mode():
             rows.append([backbone(normalise(to_channels(view)))[0].numpy() for view in views])
     return np.array(rows)

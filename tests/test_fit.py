@@ -181,7 +181,9 @@ def test_the_losses_are_those_of_the_network(whole, shards):
     model.eval()
     videos, losses, right = ShardSet(shards / "rgb"), [], []
     for number in (5, 6):
-        view = test_views(videos.read(number, [0, 1, 2]), 1, 32, ())[0]  # (K, 1, H, W, 3)
+        view = test_views(videos.read(number, [0, 1, 2]), 1, 32, videos.modality.kind)[
+            0
+        ]  # (K, 1, H, W, 3)
         images = torch.from_numpy(np.ascontiguousarray(view[:, 0].transpose(0, 3, 1, 2)))
         with torch.inference_mode():
             scores = model.classifier(model.features(images)).mean(dim=0)

@@ -24,6 +24,7 @@ from tsn_core.codec import decode_image, encode_image, jpeg_shape
 from tsn_core.errors import InputError, ShardError, one_line
 from tsn_core.index import read_index
 from tsn_core.manifest import read_manifest
+from tsn_core.modality import modality_names
 from tsn_core.shard_reader import Shard
 from tsn_core.shard_writer import ShardWriter
 
@@ -222,7 +223,8 @@ def test_attributes_of_other_kinds(tiny_shard, name, value, reason):
         ({"algorithm": "../x"}, "unknown flow algorithm '../x'; choose from tvl1, farneback, dis"),
         ({"parameters": 5}, "parameters must be a mapping, got 5"),
         ({"name": ["rgb"]},
-         "unknown modality ['rgb']; choose from rgb, flow, warpedflow, rgbdiff"),
+         f"unknown modality ['rgb']; choose from {', '.join(modality_names())}, or install the "
+         "package that brings it"),
     ],
 )  # fmt: skip
 def test_a_modality_of_other_types(changes, reason):

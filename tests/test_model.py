@@ -9,7 +9,7 @@ from torch import nn
 from train_helpers import images_of, make_tsn, message_of, model_settings, same_tensors
 
 from tsn_core.consensus import CONSENSUS
-from tsn_core.modality import MODALITIES, get_modality
+from tsn_core.modality import MODALITIES, get_modality, modality_names
 from tsn_core.tsn import ModelSettings
 
 # --- normalisation, dropout, consensus ---
@@ -207,7 +207,8 @@ def test_testing_freezes_everything():
         ({"head_dropout": 1.0}, "head_dropout must be 0 or more and below 1, got 1.0"),
         (
             {"modality": "depth"},
-            "unknown modality 'depth'; choose from rgb, flow, warpedflow, rgbdiff",
+            f"unknown modality 'depth'; choose from {', '.join(modality_names())}, or install the "
+            "package that brings it",
         ),
         ({"consensus": "topk", "top": 4}, "topk must average 1 to num_segments=3, got 4"),
     ],

@@ -13,6 +13,7 @@ import pytest
 from conftest import claim_frames, decode_all, moving_frames, tree_bytes, write_clip
 
 from tsn_core.manifest import read_manifest
+from tsn_core.modality import modality_names
 from tsn_core.shard_reader import Shard
 from tsn_core.shard_set import ShardSet
 from tsn_core.version import __version__
@@ -280,7 +281,12 @@ def test_bad_numbers(extract, tmp_path, options, message):
         (("--size", "9x-9"), "'--size': WIDTHxHEIGHT such as 340x256 expected, got '9x-9'"),
         (("--quality", "101"), "'--quality': 101 is not in the range 1<=x<=100."),
         (("--codec", "png"), "'--codec': 'png' is not one of 'jpeg', 'raw'."),
-        (("--modality", "depth"), "'--modality': 'depth' is not one of 'rgb', 'flow', 'rgbdiff'."),
+        (
+            ("--modality", "depth"),
+            "'--modality': 'depth' is not one of "
+            + ", ".join(repr(name) for name in modality_names() if name != "warpedflow")
+            + ".",
+        ),
         (("--flow", "tvl"), "'--flow': 'tvl' is not one of 'tvl1', 'farneback', 'dis'."),
     ],
 )

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tsn_core.codec import decode_image, encode_image
 from tsn_core.errors import InputError, OutputError, ShardError
 from tsn_core.index import Index, ShardEntry, write_index
-from tsn_core.modality import StoredModality
+from tsn_core.modality import StoredModality, modality_names
 from tsn_core.shard_format import fingerprint
 from tsn_core.shard_reader import Shard, read_header
 from tsn_core.shard_set import ShardSet
@@ -250,7 +250,11 @@ def test_fingerprint_follows_every_setting():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"name": "depth"}, "unknown modality 'depth'; choose from rgb, flow, warpedflow, rgbdiff"),
+        (
+            {"name": "depth"},
+            f"unknown modality 'depth'; choose from {', '.join(modality_names())}, or install the "
+            "package that brings it",
+        ),
         ({"snippet_length": 0}, "snippet_length must be > 0, got 0"),
         ({"channels": 2}, "rgb has 3 channels, got 2"),
         ({"codec": "png"}, "unknown codec 'png'; choose from jpeg, raw"),

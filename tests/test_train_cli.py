@@ -13,7 +13,7 @@ from train_helpers import failure, fit_arguments, model_settings, run_program, w
 from train.cli import main
 from train.commands.fit_options import _decay_epochs
 from train.run_folder import RunFolder, load_checkpoint
-from tsn_core.modality import MODALITIES
+from tsn_core.modality import modality_names
 from tsn_core.torchvision_models import load_torchvision
 from tsn_core.tsn import TSN
 from tsn_core.version import __version__
@@ -94,7 +94,7 @@ def test_help_shows_an_example_that_parses(command, example):
         (
             "fit --shards s --modality depth --out x",
             "Invalid value for '--modality': 'depth' is not one of "
-            + ", ".join(map(repr, MODALITIES))
+            + ", ".join(map(repr, modality_names()))
             + ".",
         ),
         (

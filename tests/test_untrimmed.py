@@ -176,7 +176,8 @@ def test_windows_have_the_scores_of_a_naive_computation(pairs, consensus, crops)
         stack = pairs.read(video.number, range(count))
         with torch.inference_mode():
             features = [
-                model.features(to_channels(view)) for view in views_of(stack, crops, 32, ())
+                model.features(to_channels(view))
+                for view in views_of(stack, crops, 32, pairs.modality.kind)
             ]
         frames = pairs.snippet_frames(video.number)
         times = np.minimum((frames + 1) / FPS, pairs.num_frames[video.number] / FPS)

@@ -15,6 +15,7 @@ from train.subsets import subset_numbers
 from train.videos import SnippetDataset, make_loader, open_modality, stream, to_channels
 from tsn_core.errors import InputError, ShardError
 from tsn_core.manifest import Manifest, Record, write_manifest
+from tsn_core.modality import get_modality
 from tsn_core.shard_set import ShardSet
 
 LENGTHS = (4, 9, 5, 7, 6)
@@ -32,7 +33,7 @@ def dataset_of(shards, *, training=True, seed=0, num_segments=3, augmentation=No
         shards,
         range(len(shards)),
         num_segments=num_segments,
-        augmentation=augmentation or TrainingAugmentation(16, True, (0,)),
+        augmentation=augmentation or TrainingAugmentation(16, True, get_modality("flow")),
         training=training,
         seed=seed,
     )

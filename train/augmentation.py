@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 import numpy as np
 
 from tsn_core.errors import InputError
+from tsn_core.modality import Modality
 
 SCALES = (1.0, 0.875, 0.75, 0.66)  # {256, 224, 192, 168} of a 256-pixel side
 POSITIONS = (5, 13)  # how many places a crop can have
@@ -45,13 +46,13 @@ def resize_stack(stack: np.ndarray, box: Box, size: int) -> np.ndarray:
     return out
 
 
-def mirror(stack: np.ndarray, mirrored_channels: Sequence[int]) -> np.ndarray:
-    """Return the stack mirrored left to right.
+def mirror(stack: np.ndarray, kind: Modality) -> np.ndarray:
+    """Return the stack mirrored left to right, as if it were of a mirrored video.
 
     Args:
         stack: (K, L, H, W, C) uint8.
-        mirrored_channels: Channels whose sign turns as well: the x displacement of flow, whose
-            code v becomes 255 - v.
+        kind: Tells what changes besides the places of the pixels, such as the sign of the x
+            displacement of flow.
     """
     import cv2
 
@@ -59,12 +60,12 @@ def mirror(stack: np.ndarray, mirrored_channels: Sequence[int]) -> np.ndarray:
     flipped = np.empty(stack.shape, np.uint8)
     for index in np.ndindex(stack.shape[:2]):
         cv2.flip(stack[index], 1, dst=flipped[index])
-    if mirrored_channels:
+    if kind.mirrored_channels:
         row = np.zeros((width, channels), np.uint8)
-        row[:, list(mirrored_channels)] = 255
+        row[:, list(kind.mirrored_channels)] = 255
         rows = flipped.reshape(-1, width * channels)
         np.bitwise_xor(rows, row.ravel(), out=rows)  # v ^ 255 is 255 - v
-    return flipped
+    return flipped if kind.recode_mirrored is None else kind.recode_mirrored(flipped)
 
 
 def random_box(
@@ -136,7 +137,7 @@ class TrainingAugmentation:
         self,
         size: int,
         flip: bool,
-        mirrored_channels: Sequence[int],
+        kind: Modality,
         scales: Sequence[float] = SCALES,
         positions: int = 5,
         unflipped_labels: Collection[int] = (),
@@ -146,7 +147,7 @@ class TrainingAugmentation:
         Args:
             size: Side of the result in px.
             flip: Whether half of the videos are mirrored.
-            mirrored_channels: See ``mirror``.
+            kind: See ``mirror``.
             scales: Sides of the crops, as shares of the shorter side of a frame.
             positions: How many places a crop can have, 5 or 13.
             unflipped_labels: Classes that are never mirrored, such as a wave to the left.
@@ -158,7 +159,7 @@ class TrainingAugmentation:
             raise InputError(f"crop_positions must be 5 or 13, got {positions}")
         self._size = size
         self._flip = flip
-        self._mirrored_channels = tuple(mirrored_channels)
+        self._kind = kind
         self._scales = tuple(scales)
         self._positions = positions
         self._unflipped_labels = frozenset(unflipped_labels)
@@ -169,7 +170,7 @@ class TrainingAugmentation:
         box = random_box(height, width, generator, self._scales, self._positions)
         flip = generator.random() < 0.5 and self._flip and label not in self._unflipped_labels
         stack = resize_stack(stack, box, self._size)
-        return mirror(stack, self._mirrored_channels) if flip else stack
+        return mirror(stack, self._kind) if flip else stack
 
 
 class CentreCrop:
@@ -180,16 +181,14 @@ class CentreCrop:
 
     def __call__(self, stack: np.ndarray, generator: np.random.Generator, label: int) -> np.ndarray:
         """Return (K, L, size, size, C) uint8; nothing is random."""
-        return test_views(stack, 1, self._size, ())[0]
+        return _unmirrored_views(stack, 1, self._size)[0]
 
 
 # Called with the stack, the source of all randomness, and the label of the video.
 Augmentation = Callable[[np.ndarray, np.random.Generator, int], np.ndarray]
 
 
-def test_views(
-    stack: np.ndarray, num_crops: int, size: int, mirrored_channels: Sequence[int]
-) -> list[np.ndarray]:
+def test_views(stack: np.ndarray, num_crops: int, size: int, kind: Modality) -> list[np.ndarray]:
     """Return the crops of a stack that a test averages over.
 
     Args:
@@ -197,7 +196,7 @@ def test_views(
         num_crops: 1: the centre; 3: squares of the full shorter side at both ends and the middle;
             10: four corners and the centre, and all five mirrored.
         size: Side of the result in px.
-        mirrored_channels: See ``mirror``.
+        kind: See ``mirror``.
 
     Returns:
         ``num_crops`` stacks of (K, L, size, size, C) uint8.
@@ -205,6 +204,14 @@ def test_views(
     Raises:
         InputError: There is no such number of crops.
     """
+    views = _unmirrored_views(stack, num_crops, size)
+    return views if num_crops != 10 else views + [mirror(view, kind) for view in views]
+
+
+test_views.__test__ = False  # type: ignore[attr-defined]  # not a test, whatever pytest thinks
+
+
+def _unmirrored_views(stack: np.ndarray, num_crops: int, size: int) -> list[np.ndarray]:
     height, width = stack.shape[2:4]
     short = min(height, width)
     if num_crops == 3:
@@ -217,10 +224,4 @@ def test_views(
     places = corners_and_centre(height, width, side, side)
     if num_crops == 1:
         places = places[-1:]
-    views = [resize_stack(stack, (*place, side, side), size) for place in places]
-    if num_crops == 10:
-        views += [mirror(view, mirrored_channels) for view in views]
-    return views
-
-
-test_views.__test__ = False  # type: ignore[attr-defined]  # not a test, whatever pytest thinks
+    return [resize_stack(stack, (*place, side, side), size) for place in places]

@@ -10,10 +10,8 @@ import numpy as np
 from train.alignment import common_rows
 from train.scores import Scores
 from tsn_core.errors import InputError
+from tsn_core.modality import get_modality, modality_names
 
-# Source: Wang et al., TSN (ECCV 2016), section 4.2: 1 for RGB, 1.5 for flow. What warped flow adds
-# beside flow is little, and so is its weight there.
-_WEIGHTS = {"flow": 1.5, "warpedflow": 0.5}
 _UNEVEN = 4.0  # times; such spreads of scores make the usual weights meaningless
 
 
@@ -24,7 +22,8 @@ def default_weight(name: str) -> float:
         >>> default_weight("rgb"), default_weight("flow-tvl1"), default_weight("rgbdiff")
         (1.0, 1.5, 1.0)
     """
-    return _WEIGHTS.get(name.partition("-")[0], 1.0)
+    modality = name.partition("-")[0]
+    return get_modality(modality).fusion_weight if modality in modality_names() else 1.0
 
 
 def align(parts: Sequence[Scores]) -> list[Scores]:

@@ -41,7 +41,7 @@ def make_loaders(
     augmentation = TrainingAugmentation(
         data.input_size,
         data.flip,
-        shards.modality.kind.mirrored_channels,
+        shards.modality.kind,
         data.crop_scales,
         data.crop_positions,
         _labels_of(data.unflipped_classes, shards.class_names),

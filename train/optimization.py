@@ -11,11 +11,12 @@ from torch import nn
 
 from tsn_core.backbone import first_convolution
 from tsn_core.errors import InputError
+from tsn_core.modality import get_modality
 from tsn_core.tsn import TSN
 
 OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("step", "cosine")
-# For a first convolution: (weights, biases), by modality; all other layers have (1, 2).
+# For a first convolution: (weights, biases), by the modality's likeness; other layers have (1, 2).
 _FIRST_CONVOLUTION = {"flow": (5.0, 10.0), "warpedflow": (5.0, 10.0)}
 _OTHERWISE = (1.0, 2.0)
 
@@ -89,7 +90,7 @@ def parameter_groups(model: TSN, settings: OptimizerSettings) -> list[dict[str, 
             is_bias = parameter.ndim == 1 and "bias" in name and not is_norm
             weight_factor, bias_factor = _OTHERWISE
             if layer is first:
-                modality = model.settings.modality
+                modality = get_modality(model.settings.modality).like
                 weight_factor, bias_factor = _FIRST_CONVOLUTION.get(modality, _OTHERWISE)
             factor = 1.0 if is_norm else bias_factor if is_bias else weight_factor
             if settings.optimizer == "adamw":

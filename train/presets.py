@@ -19,6 +19,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tsn_core.modality import get_modality
+
 _TSN: dict[str, Any] = {
     "optimizer": "sgd",
     "lr": 0.001,
@@ -77,3 +79,12 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "small": dict.fromkeys(("rgb", "flow", "warpedflow", "rgbdiff"), _SMALL),
 }
+
+
+def preset_values(preset: str, modality: str) -> dict[str, Any]:
+    """Return what a preset says of a modality; of a registered one, what it says of its like.
+
+    Raises:
+        InputError: There is no such modality.
+    """
+    return dict(PRESETS[preset][get_modality(modality).like])

@@ -38,8 +38,7 @@ class _Views(Dataset):
     def __getitem__(self, place: int) -> torch.Tensor:
         video, chosen = self._items[place]
         stack = self._shards.read(video, chosen)
-        mirrored = self._shards.modality.kind.mirrored_channels
-        views = test_views(stack, self._crops, self._size, mirrored)
+        views = test_views(stack, self._crops, self._size, self._shards.modality.kind)
         return torch.stack([to_channels(view) for view in views])
 
 

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from tsn_core.errors import TSNError
 from tsn_core.location import location
+from tsn_core.modality import MODALITIES, modality_names
 
 
 class Program(click.Group):
@@ -74,6 +76,34 @@ class Size(click.ParamType):
         if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
             self.fail(f"WIDTHxHEIGHT such as 340x256 expected, got {value!r}", param, ctx)
         return int(height), int(width)
+
+
+class ModalityName(click.ParamType):
+    """The name of a modality, built-in or registered by a package that is installed."""
+
+    name = "modality"
+
+    def __init__(self, without: tuple[str, ...] = ()) -> None:
+        self._without = without
+
+    def _choice(self) -> click.Choice:
+        return click.Choice([name for name in modality_names() if name not in self._without])
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name; only that of a registered modality needs a look at the packages."""
+        if value in MODALITIES and value not in self._without:
+            return value
+        return self._choice().convert(value, param, ctx)
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:
+        """Return all names, for ``--help``."""
+        return self._choice().get_metavar(param, ctx)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Return the names that begin so."""
+        return self._choice().shell_complete(ctx, param, incomplete)
 
 
 class Location(click.ParamType):

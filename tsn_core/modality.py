@@ -1,14 +1,7 @@
-"""What a modality is, and how one is described in a shard.
+"""How the units of a modality are described in a shard; and everything else about modalities.
 
-A modality turns frames into *units*. A unit is stored as one uint8 image; ``snippet_length``
-consecutive units are one snippet, the network's input.
-
-| modality | a unit is | frames | stored image | channels of a unit |
-|---|---|---|---|---|
-| rgb | the frame | 1 | (H, W, 3) | 3 |
-| flow | displacement from frame t to t+1 | 2 | (2H, W): x on top of y | 2 |
-| warpedflow | the same, the camera's motion taken out | 2 | (2H, W) | 2 |
-| rgbdiff | frame t+1 minus frame t | 2 | (H, W, 3) | 3 |
+What a modality is stands in ``tsn_core.modality_kind``, which there are in
+``tsn_core.modality_registry``; both are imported from here.
 """
 
 from __future__ import annotations
@@ -19,95 +12,29 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
-
 from tsn_core.errors import InputError, ShardError
+from tsn_core.modality_kind import IMAGENET_MEAN, IMAGENET_STD, Modality
+from tsn_core.modality_registry import MODALITIES, get_modality, modality_names
+
+__all__ = [
+    "CODECS",
+    "FLOW_ALGORITHMS",
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "MODALITIES",
+    "MOST_PIXELS",
+    "MOST_UNITS",
+    "Modality",
+    "StoredModality",
+    "get_modality",
+    "modality_folder",
+    "modality_names",
+]
 
 CODECS = ("jpeg", "raw")
 MOST_PIXELS = 1 << 16  # along one side of a unit
 MOST_UNITS = 1 << 16  # in one snippet
 FLOW_ALGORITHMS = ("tvl1", "farneback", "dis")
-
-# ImageNet statistics in uint8 units, as torchvision's pretrained weights expect.
-_IMAGENET_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
-_IMAGENET_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
-_MEAN_STD = sum(_IMAGENET_STD) / 3
-
-
-@dataclass(frozen=True)
-class Modality:
-    """A kind of input and what every part of the system must know of it.
-
-    Attributes:
-        name: As the command line, folders and shards spell it.
-        frames_per_unit: Consecutive frames that one unit is made from.
-        unit_channels: Channels of one unit when decoded, C.
-        snippet_length: Usual number of consecutive units in one snippet, L.
-        mean: Subtracted from the uint8 values before the network, one per channel of a unit.
-        std: Divisor after that, one per channel of a unit.
-        stacked: Whether the channels of a unit lie below each other in one gray image.
-        mirrored_channels: Channels whose sign turns when the image is mirrored left to right.
-        has_algorithm: Whether there are several ways to compute it, of which folders tell one.
-    """
-
-    name: str
-    frames_per_unit: int
-    unit_channels: int
-    snippet_length: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    stacked: bool = False
-    mirrored_channels: tuple[int, ...] = ()
-    has_algorithm: bool = False
-
-    def num_units(self, num_frames: int) -> int:
-        """Return how many units a video of ``num_frames`` frames has.
-
-        Examples:
-            >>> get_modality("rgb").num_units(10), get_modality("flow").num_units(10)
-            (10, 9)
-        """
-        return max(num_frames - self.frames_per_unit + 1, 0)
-
-    def image_shape(self, height: int, width: int) -> tuple[int, ...]:
-        """Return the shape of the stored image of a unit of (height, width) pixels."""
-        if self.stacked:
-            return (self.unit_channels * height, width)
-        return (height, width, self.unit_channels)
-
-    def unstack(self, image: np.ndarray) -> np.ndarray:
-        """Return the (H, W, C) view of a unit from its stored image."""
-        if not self.stacked:
-            return image
-        height = image.shape[0] // self.unit_channels
-        return image.reshape(self.unit_channels, height, image.shape[1]).transpose(1, 2, 0)
-
-
-_TABLE = {
-    modality.name: modality
-    for modality in (
-        # Normalisation as in the TSN authors' PyTorch code: ImageNet's for RGB, zero motion to
-        # zero and the mean ImageNet deviation for flow, twice that for differences.
-        Modality("rgb", 1, 3, 1, _IMAGENET_MEAN, _IMAGENET_STD),
-        Modality("flow", 2, 2, 5, (127.5,) * 2, (_MEAN_STD,) * 2, True, (0,), True),
-        Modality("warpedflow", 2, 2, 5, (127.5,) * 2, (_MEAN_STD,) * 2, True, (0,), True),
-        Modality("rgbdiff", 2, 3, 5, (128.0,) * 3, (2 * _MEAN_STD,) * 3),
-    )
-}
-MODALITIES = tuple(_TABLE)
-
-
-def get_modality(name: str) -> Modality:
-    """Return the modality of that name.
-
-    Raises:
-        InputError: There is none.
-    """
-    try:
-        return _TABLE[name]
-    except (KeyError, TypeError):
-        message = f"unknown modality {name!r}; choose from {', '.join(MODALITIES)}"
-        raise InputError(message) from None
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,9 @@ from typing import Any
 import click
 
 from preprocess.commands.options import gather
-from tsn_core.command_line import Size
+from tsn_core.command_line import ModalityName, Size
 from tsn_core.errors import InputError
 from tsn_core.modality import CODECS, FLOW_ALGORITHMS, StoredModality, get_modality
-from tsn_core.quantization import flow_scale_zero
 from tsn_core.sampling import SnippetPlan
 
 
@@ -32,6 +31,7 @@ def _stored(
     flow_changes: tuple[str, ...],
     warp: bool,
     bound: float,
+    changes: tuple[str, ...],
     size: tuple[int, int],
     short_side: int | None,
     snippets: int | None,
@@ -47,6 +47,7 @@ def _stored(
     flows = (flow,) if isinstance(flow, str) else tuple(dict.fromkeys(flow))
     if flow_changes and len(flows) > 1:
         raise InputError(f"--flow-parameter needs a single --flow, got {', '.join(flows)}")
+    by_name = _by_modality(changes, names)
     modalities = tuple(
         stored_modality(
             "warpedflow" if name == "flow" and warp else name,
@@ -54,6 +55,7 @@ def _stored(
             flow_backend=flow_backend,
             flow_changes=flow_changes,
             bound=bound,
+            changes=by_name.get(name, ()),
             size=size,
             short_side=short_side,
             snippet_length=snippet_length,
@@ -73,6 +75,7 @@ def stored_modality(
     flow_backend: str = "numba",
     flow_changes: Sequence[str] = (),
     bound: float,
+    changes: Sequence[str] = (),
     size: tuple[int, int],
     short_side: int | None,
     snippet_length: int | None,
@@ -81,17 +84,19 @@ def stored_modality(
 ) -> StoredModality:
     """Return the description of what the options ask to store of one modality."""
     from preprocess.flow import flow_parameters
+    from preprocess.parameters import change_parameters
 
     kind = get_modality(name)
-    scale, zero, algorithm, parameters = 1.0, 0.0, None, {}
-    if name in ("flow", "warpedflow"):
-        if not 0 < bound < math.inf:
-            raise InputError(f"--bound must be > 0 and finite, got {bound}")
-        scale, zero = flow_scale_zero(bound)
-        algorithm = flow
+    if not 0 < bound < math.inf:
+        raise InputError(f"--bound must be > 0 and finite, got {bound}")
+    if kind.has_algorithm:
         parameters = {"bound": bound, **flow_parameters(flow, flow_changes, flow_backend)}
-    elif name == "rgbdiff":
-        zero = 128.0
+    else:
+        shared = {"bound": bound} if "bound" in kind.parameters else {}
+        parameters = change_parameters({**kind.parameters, **shared}, changes, name)
+    if kind.settle is not None:
+        parameters = kind.settle(parameters)
+    scale, zero = kind.scale_zero(parameters)
     for option, value in (("--short-side", short_side), ("--snippet-length", snippet_length)):
         if value is not None and value < 1:
             raise InputError(f"{option} must be > 0, got {value}")
@@ -108,9 +113,30 @@ def stored_modality(
         height=None if short_side else size[0],
         width=None if short_side else size[1],
         short_side=short_side,
-        algorithm=algorithm,
+        algorithm=flow if kind.has_algorithm else None,
         parameters=parameters,
     )
+
+
+def _by_modality(changes: Sequence[str], names: Sequence[str]) -> dict[str, list[str]]:
+    """Return ``NAME=VALUE`` by modality from ``MODALITY.NAME=VALUE``.
+
+    Raises:
+        InputError: A change is spelled otherwise, or its modality is not extracted.
+    """
+    found: dict[str, list[str]] = {}
+    for change in changes:
+        name, dot, rest = change.partition(".")
+        if not dot or "=" not in rest:
+            raise InputError(
+                f"--parameter must be MODALITY.NAME=VALUE such as flowhsv.window=21, got {change!r}"
+            )
+        if name not in names:
+            raise InputError(f"--parameter {change}: there is no --modality {name} beside it")
+        if get_modality(name).has_algorithm:
+            raise InputError(f"--parameter {change}: use --flow-parameter for {name}")
+        found.setdefault(name, []).append(rest)
+    return found
 
 
 def _stored_options(names: tuple[str, ...], flow: str | tuple[str, ...]) -> Any:
@@ -122,7 +148,7 @@ def _stored_options(names: tuple[str, ...], flow: str | tuple[str, ...]) -> Any:
         click.option(
             "--modality",
             "names",
-            type=click.Choice(("rgb", "flow", "rgbdiff")),
+            type=ModalityName(without=("warpedflow",)),
             multiple=True,
             default=names,
             help="May be repeated; one decode serves all.",
@@ -153,6 +179,13 @@ def _stored_options(names: tuple[str, ...], flow: str | tuple[str, ...]) -> Any:
             help="Take the camera's motion out of the flow: warpedflow shards.",
         ),
         click.option("--bound", type=float, default=20.0, help="Flow is clamped to ±BOUND px."),
+        click.option(
+            "--parameter",
+            "changes",
+            metavar="MODALITY.NAME=VALUE",
+            multiple=True,
+            help="Of a registered modality, such as flowhsv.window=21; may be repeated.",
+        ),
         click.option("--size", type=Size(), default="340x256", help="Of the stored frames."),
         click.option(
             "--short-side",

@@ -15,8 +15,9 @@ from train.commands.options import (
     stderr_console,
     workers_option,
 )
+from tsn_core.command_line import ModalityName
 from tsn_core.errors import InputError
-from tsn_core.modality import FLOW_ALGORITHMS, MODALITIES
+from tsn_core.modality import FLOW_ALGORITHMS
 
 _OF_BACKBONE = ("backbone", "weights", "modality", "shards")
 
@@ -25,7 +26,7 @@ _OF_BACKBONE = ("backbone", "weights", "modality", "shards")
 @click.argument("run", type=PATH, required=False)
 @click.option("--backbone", help="Instead of a run: any torchvision classification model.")
 @click.option("--weights", help="Of that: none, imagenet, or the path of a state dict.")
-@click.option("--modality", type=click.Choice(MODALITIES), help="That it sees.")
+@click.option("--modality", type=ModalityName(), help="That it sees.")
 @click.option("--flow", type=click.Choice(FLOW_ALGORITHMS), help="[default: the one there is]")
 @shards_option("Folder of a dataset's shards.  [default: the run's]")
 @click.option("--checkpoint", type=click.Choice(["auto", "last", "best"]), default="auto")

@@ -9,9 +9,10 @@ import click
 from click.core import ParameterSource
 
 from train.commands.options import shards_option
-from train.presets import PRESETS
+from train.presets import PRESETS, preset_values
+from tsn_core.command_line import ModalityName
 from tsn_core.errors import InputError
-from tsn_core.modality import FLOW_ALGORITHMS, MODALITIES, get_modality
+from tsn_core.modality import FLOW_ALGORITHMS, get_modality
 
 if TYPE_CHECKING:
     from train.settings import RunSettings
@@ -23,7 +24,7 @@ _OPTIMIZERS = {  # optimizer: (learning rate, factor of the head, tenths of the 
 }
 
 _ONE_RUN = (
-    click.option("--modality", type=click.Choice(MODALITIES), required=True),
+    click.option("--modality", type=ModalityName(), required=True),
     click.option("--split", type=int, default=1),
 )
 _SPLITS = click.option("--splits", metavar="1,2,…", help="[default: all that the dataset has]")
@@ -164,7 +165,7 @@ def splits_options(several_modalities: bool) -> Callable[[Callable[..., Any]], C
         modality = click.option(
             "--modality",
             "modalities",
-            type=click.Choice(MODALITIES),
+            type=ModalityName(),
             required=True,
             multiple=True,
             help="May be repeated; several are fused.",
@@ -269,7 +270,7 @@ def _with_preset(
     }
     if options["preset"] is None:
         return options, typed
-    preset = dict(PRESETS[options["preset"]][options["modality"]])
+    preset = preset_values(options["preset"], options["modality"])
     if "lr_steps" in preset and "epochs" in typed and "lr_steps" not in typed:
         # the same course in another number of epochs
         steps = _decay_epochs(preset["lr_steps"], preset["epochs"])
