@@ -55,6 +55,10 @@ class ShardError(TSNError, OSError):
     """A shard or its index is damaged, or of another format."""
 
 
+class UnknownModalityError(InputError, ShardError):
+    """A modality that nobody has installed here, or whose package is broken."""
+
+
 class StoreError(TSNError, OSError):
     """An object store does not answer, or refuses; nothing is known about what lies there."""
 

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tsn_core.atomic import write_text
-from tsn_core.errors import ShardError, StoreError
+from tsn_core.errors import ShardError, StoreError, UnknownModalityError
 from tsn_core.location import location
 from tsn_core.modality import StoredModality
 from tsn_core.shard_format import ShardHeader, ShardTables
@@ -122,5 +122,7 @@ def read_index(folder: str | os.PathLike[str]) -> Index:
             class_names=tuple(names),
             shards=tuple(ShardEntry(**entry) for entry in content["shards"]),
         )
+    except UnknownModalityError as error:
+        raise ShardError(f"{path}: {error}") from None
     except (KeyError, TypeError, ValueError, ShardError) as error:
         raise ShardError(f"{path}: damaged: {error}; run extract again") from None

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from tsn_core.errors import InputError, ShardError
+from tsn_core.errors import InputError, ShardError, UnknownModalityError
 from tsn_core.modality_kind import IMAGENET_MEAN, IMAGENET_STD, Modality
 from tsn_core.modality_registry import MODALITIES, get_modality, modality_names
 
@@ -141,10 +141,13 @@ class StoredModality:
         """Return the description in a shard's attribute.
 
         Raises:
+            UnknownModalityError: It is of a modality that nobody has installed here.
             ShardError: The text is not such a description.
         """
         try:
             return cls(**json.loads(text))
+        except UnknownModalityError:
+            raise
         except (ValueError, TypeError, RecursionError) as error:
             raise ShardError(f"not a modality description: {error}") from None
 

@@ -17,7 +17,7 @@ import functools
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from tsn_core.errors import InputError
+from tsn_core.errors import UnknownModalityError
 from tsn_core.modality_kind import IMAGENET_MEAN, IMAGENET_STD, MEAN_STD, Modality, Parameters
 from tsn_core.quantization import flow_scale_zero
 
@@ -77,14 +77,14 @@ def get_modality(name: str) -> Modality:
     """Return the modality of that name.
 
     Raises:
-        InputError: There is none, or the package that registers it is broken.
+        UnknownModalityError: There is none, or the package that registers it is broken.
     """
     if isinstance(name, str):
         if name in _TABLE:
             return _TABLE[name]
         if name in _registered():
             return _load(name)
-    raise InputError(
+    raise UnknownModalityError(
         f"unknown modality {name!r}; choose from {', '.join(modality_names())}, or install the "
         "package that brings it"
     )
@@ -103,7 +103,7 @@ def _registered() -> dict[str, tuple[EntryPoint, ...]]:
 def _load(name: str) -> Modality:
     points = _registered()[name]
     if len({point.value for point in points}) > 1:
-        raise InputError(
+        raise UnknownModalityError(
             f"modality {name!r}: registered by {' and '.join(map(_whose, points))}; uninstall one"
         )
     point = points[0]
@@ -111,21 +111,21 @@ def _load(name: str) -> Modality:
         modality = point.load()
     except Exception as error:  # somebody else's code
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(
+        raise UnknownModalityError(
             f"modality {name!r}: {_whose(point)} cannot be loaded: {reason}; mend or uninstall it"
         ) from error
     if not isinstance(modality, Modality):
-        raise InputError(
+        raise UnknownModalityError(
             f"modality {name!r}: a tsn_core.modality.Modality expected in {_whose(point)}, got "
             f"{type(modality).__name__}"
         )
     if modality.name != name:
-        raise InputError(
+        raise UnknownModalityError(
             f"modality {name!r}: {_whose(point)} calls itself {modality.name!r}; register it "
             "under that name"
         )
     if modality.like not in _TABLE:
-        raise InputError(
+        raise UnknownModalityError(
             f"modality {name!r}: {_whose(point)} says like={modality.like!r}; choose from "
             f"{', '.join(MODALITIES)}"
         )

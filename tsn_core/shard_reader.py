@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tsn_core.codec import decode_image
-from tsn_core.errors import ShardError, StoreError, UnreadableError
+from tsn_core.errors import ShardError, StoreError, UnknownModalityError, UnreadableError
 from tsn_core.hdf5_blocks import StructureError
 from tsn_core.hdf5_reader import Hdf5Reader, decoded
 from tsn_core.location import location
@@ -209,7 +209,8 @@ def read_header(path: str | os.PathLike[str]) -> ShardHeader | None:
     For deciding what to do with a file that is already there, without reading its tables.
 
     Raises:
-        ShardError: It is a shard of another version, or the system does not hand it out: it must
+        ShardError: It is a shard of another version or of a modality that nobody has installed
+            here, or the system does not hand it out: it must
             not be overwritten by mistake.
         StoreError: The object store does not answer.
     """
@@ -219,7 +220,7 @@ def read_header(path: str | os.PathLike[str]) -> ShardHeader | None:
             return _read_header(Hdf5Reader(stream, file.num_bytes))
     except StoreError:
         raise
-    except _VersionError as error:
+    except (_VersionError, UnknownModalityError) as error:
         raise ShardError(f"{path}: {error}") from None
     except (ShardError, FileNotFoundError, IsADirectoryError):  # it is not a finished shard
         return None
