@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,19 @@ from tsn_core import hdf5_file
 
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 _EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "os.listdir", "os.scandir")
+_counting: list["Steps"] = []
+
+
+@cache
+def _listen_to_audit_events() -> None:
+    """Once for all: no audit hook can be taken out again, and each slows down whatever follows."""
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if _counting and event in _EVENTS:
+            for steps in _counting:
+                steps.audit(event, arguments)
+
+    sys.addaudithook(hook)
 
 
 class Steps:
@@ -28,13 +42,12 @@ class Steps:
         self._number = number
         self._act: Callable[[], None] | None = act
         self.seen: list[str] = []
-        self._counts = False
         self._patch = pytest.MonkeyPatch()
 
     def count(self) -> None:
-        """Begin. There is no way to take an audit hook out again, only to let it rest."""
-        self._counts = True
-        sys.addaudithook(self._audit)
+        """Begin."""
+        _counting.append(self)
+        _listen_to_audit_events()
         fsync, write = os.fsync, hdf5_file._Sink.write
         self._patch.setattr(os, "fsync", lambda fd: (self._synced(fd), fsync(fd))[1])
         steps, writes = self, dict[Any, int]()
@@ -52,19 +65,19 @@ class Steps:
 
     def rest(self) -> None:
         """End."""
-        self._counts = False
+        _counting.remove(self)
         self._patch.undo()
 
-    def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if self._counts and event in _EVENTS:
-            path = arguments[0]
-            if isinstance(path, bytes):
-                path = os.fsdecode(path)
-            if isinstance(path, (str, os.PathLike)) and str(path).startswith(self._root):
-                self._step(f"{event} {path}")
+    def audit(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """Count one of Python's audit events, if it touches the folder."""
+        path = arguments[0]
+        if isinstance(path, bytes):
+            path = os.fsdecode(path)
+        if isinstance(path, (str, os.PathLike)) and str(path).startswith(self._root):
+            self._step(f"{event} {path}")
 
     def _synced(self, fd: int) -> None:
-        if self._counts:
+        if self in _counting:
             self._step(f"fsync {Path(f'/proc/self/fd/{fd}').readlink()}")
 
     def _step(self, what: str) -> None:
