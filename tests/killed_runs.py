@@ -71,6 +71,7 @@ def wait_for_steps(run: subprocess.Popen[str], root: Path, steps: int) -> None:
         now = state(root)
         seen += now != before
         before = now
+        time.sleep(0.001)  # leaves the processor to the run
 
 
 def kill(run: subprocess.Popen[str], victim: str, generator: random.Random) -> None:
