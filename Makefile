@@ -20,6 +20,7 @@ PRESET     ?= $(filter hmdb51 ucf101,$(DATASET))
 BACKBONE   ?= resnet18
 WEIGHTS    ?= imagenet
 ARGS       ?=
+WORKERS    ?= logical
 SECONDS    := 60
 
 BIN      := .venv/bin
@@ -95,8 +96,10 @@ fuse: install ## Fuse the tested networks of all MODALITIES
 	$(BIN)/tsn-train fuse $(foreach modality,$(MODALITIES),$(RUNS)/$(modality)-split$(SPLIT)) \
 		--out $(RUNS)/fused-split$(SPLIT) $(ARGS)
 
-test: install ## Run all tests and doctests
-	$(BIN)/python -m pytest $(ARGS)
+# Of tiny tensors, more threads per worker make nothing faster. A worker takes up to 1 GB of memory.
+test: export OMP_NUM_THREADS ?= 1
+test: install ## Run all tests and doctests, side by side; WORKERS=0 one after the other
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist worksteal $(ARGS)
 
 check: install ## What CI checks besides the tests: lint, format and types
 	$(BIN)/ruff check .
