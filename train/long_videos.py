@@ -99,12 +99,18 @@ def score_videos(
         Each video, in the order of ``videos``.
 
     Raises:
-        InputError: A number is out of range. Nothing is scored before the first video is asked for.
+        InputError: A number is out of range, or the network shifts in time. Nothing is scored
+            before the first video is asked for.
         ShardError: The times in a shard make no sense.
         CheckpointError: Scores are not finite.
     """
     if not scales:
         raise InputError("--scales must be numbers of seconds such as 1,2,4,8,16, got none")
+    if model.settings.temporal_shift:
+        raise InputError(
+            "windows need the scores of single snippets, which a temporal shift mixes; choose a "
+            "run without --temporal-shift"
+        )
     placed = [_placed(shards, video, scales, stride) for video in videos]
     step = max(_VIEWS_AT_ONCE // crops, 1)
     items: list[Chosen] = [

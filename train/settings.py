@@ -47,6 +47,7 @@ class NetworkSettings:
     head_dropout: float
     top: int
     partial_bn: bool
+    temporal_shift: int = 0
 
 
 @dataclass(frozen=True)

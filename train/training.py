@@ -234,10 +234,10 @@ def check_input(model: TSN, size: int) -> None:
     Raises:
         InputError: It does not.
     """
-    images = torch.zeros(1, len(model.mean), size, size, dtype=torch.uint8)
+    snippets = torch.zeros(1, 1, len(model.mean), size, size, dtype=torch.uint8)
     try:
         with torch.inference_mode():
-            model.eval().features(images)
+            model.eval().snippet_features(snippets)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).strip().split("\n")[0].rstrip(".!")
         raise InputError(

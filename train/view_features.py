@@ -117,9 +117,14 @@ def chosen_features(
     )
     model.to(device).eval()
     for stacks in track(stream(loader), len(views), label, console):
-        images = stacks.flatten(0, 1)  # (crops * S, L * C, H, W)
+        num_snippets = stacks.shape[1]
         with torch.inference_mode():
+            if model.settings.temporal_shift:  # snippets of a crop cannot be taken apart
+                parts = stacks.split(max(_IMAGES_AT_ONCE // num_snippets, 1))
+                yield torch.cat([model.snippet_features(part.to(device)) for part in parts])
+                continue
+            images = stacks.flatten(0, 1)  # (crops * S, L * C, H, W)
             features = torch.cat(
                 [model.features(part.to(device)) for part in images.split(_IMAGES_AT_ONCE)]
-            ).view(crops, stacks.shape[1], -1)
-        yield features
+            )
+        yield features.view(crops, num_snippets, -1)

@@ -166,13 +166,13 @@ class Recurrent(Consensus):
         """Return (N, C)."""
         n, k = features.shape[:2]
         if k > self.num_segments:
-            chosen = _interleaved(k, self.num_segments).to(features.device)  # (G, K)
+            chosen = interleaved(k, self.num_segments).to(features.device)  # (G, K)
             features = features[:, chosen].flatten(0, 1)  # (N * G, K, F)
         _, state = self.gru(features)  # (1, N * G, 64)
         return self.dense(state[0]).view(n, -1, self.dense[-1].out_features).mean(dim=1)
 
 
-def _interleaved(snippets: int, length: int) -> torch.Tensor:
+def interleaved(snippets: int, length: int) -> torch.Tensor:
     """Return sequences of so many snippets, one of each segment, (G, length).
 
     G is the smallest number of sequences that hold every snippet.

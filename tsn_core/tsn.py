@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from tsn_core.backbone import make_backbone
-from tsn_core.consensus import make_consensus
+from tsn_core.consensus import interleaved, make_consensus
 from tsn_core.errors import InputError
 from tsn_core.modality import get_modality
+from tsn_core.temporal_shift import add_temporal_shift
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,10 @@ class ModelSettings:
         partial_bn: Whether all BatchNorm layers but the first are frozen; some backbones have
             none.
         head_dropout: Between the dense layers of the ``gru`` consensus.
+        temporal_shift: One of so many channels moves to the snippet before, and one to the one
+            after, in every residual block; 0 shifts nothing. See ``tsn_core.temporal_shift``.
+        input_mean: Subtracted from the uint8 values, one per channel of a unit; None takes the
+            modality's.
     """
 
     modality: str
@@ -43,6 +48,8 @@ class ModelSettings:
     top: int
     partial_bn: bool
     head_dropout: float = 0.5
+    temporal_shift: int = 0
+    input_mean: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.num_segments < 1:
@@ -53,10 +60,20 @@ class ModelSettings:
             rate = getattr(self, name)
             if not 0 <= rate < 1:
                 raise InputError(f"{name} must be 0 or more and below 1, got {rate}")
+        if self.temporal_shift and self.temporal_shift < 2:
+            raise InputError(f"temporal_shift must be 0, or 2 or more, got {self.temporal_shift}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields by name."""
-        return asdict(self)
+        """Return the fields by name, as JSON has them.
+
+        What an older version did not know is left out where it has no effect, so that a run that
+        was begun there is the same run here.
+        """
+        fields = asdict(self)
+        if not self.temporal_shift:
+            del fields["temporal_shift"]
+        mean = fields.pop("input_mean")
+        return fields if mean is None else {**fields, "input_mean": list(mean)}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> ModelSettings:
@@ -70,6 +87,8 @@ class ModelSettings:
         """
         if "dropout" in fields:
             fields = {"head_dropout": fields["dropout"], **fields}
+        if fields.get("input_mean") is not None:
+            fields = {**fields, "input_mean": tuple(map(float, fields["input_mean"]))}
         return cls(**fields)
 
 
@@ -111,7 +130,13 @@ class TSN(nn.Module):
         self.classifier: nn.Linear | None = None
         if self.consensus.uses_scores:
             self.classifier = new_classifier(num_features, settings.num_classes)
-        mean = torch.tensor(kind.mean * settings.snippet_length)
+        unit_mean = kind.mean if settings.input_mean is None else settings.input_mean
+        if len(unit_mean) != kind.unit_channels:
+            raise InputError(
+                f"input_mean: {settings.modality} has {kind.unit_channels} channels, got "
+                f"{len(unit_mean)} numbers"
+            )
+        mean = torch.tensor(unit_mean * settings.snippet_length)
         std = torch.tensor(kind.std * settings.snippet_length)
         self.mean: torch.Tensor
         self.std: torch.Tensor
@@ -119,6 +144,10 @@ class TSN(nn.Module):
         self.register_buffer("std", std.view(-1, 1, 1), persistent=False)
         if settings.partial_bn:
             freeze_batch_norms(self.backbone)
+        if settings.temporal_shift:
+            add_temporal_shift(
+                self.backbone, settings.backbone, settings.temporal_shift, settings.num_segments
+            )
 
     def forward(self, snippets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Score videos.
@@ -130,12 +159,29 @@ class TSN(nn.Module):
             Scores of the videos (N, num_classes), and of their snippets (N, K, num_classes), both
             before softmax.
         """
-        n, k = snippets.shape[:2]
-        features = self.features(snippets.flatten(0, 1))  # (N * K, F)
-        return self.score(features.view(n, k, -1))
+        return self.score(self.snippet_features(snippets))
+
+    def snippet_features(self, snippets: torch.Tensor) -> torch.Tensor:
+        """Return the pooled features (N, S, F) of videos' snippets, uint8 (N, S, L * C, H, W).
+
+        A temporal shift knows sequences of K snippets: other numbers of snippets are dealt out to
+        several of that length, each over the whole video, as the ``gru`` consensus does; one that
+        belongs to two of them gets the mean of its features there.
+        """
+        n, s = snippets.shape[:2]
+        k = self.settings.num_segments
+        if not self.settings.temporal_shift or s == k:
+            return self.features(snippets.flatten(0, 1)).unflatten(0, (n, s))
+        dealt = interleaved(s, k).flatten().to(snippets.device)  # (G * K,)
+        features = self.features(snippets[:, dealt].flatten(0, 1)).unflatten(0, (n, -1))
+        belongs = torch.nn.functional.one_hot(dealt, s).to(features)  # (G * K, S)
+        return torch.einsum("gs,ngf->nsf", belongs / belongs.sum(dim=0), features)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the pooled features (B, F) of snippets, uint8, shape (B, L * C, H, W)."""
+        """Return the pooled features (B, F) of snippets, uint8, shape (B, L * C, H, W).
+
+        With a temporal shift, every K of them after one another are of one video.
+        """
         return self.backbone((images.to(self.mean.dtype) - self.mean) / self.std)
 
     def score(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -56,6 +56,14 @@ _OPTIONS = (
     click.option("--consensus", type=click.Choice(CONSENSUS), default="avg"),
     click.option("--top", type=int, default=2, help="Snippets that the topk consensus averages."),
     click.option("--num-segments", type=int, default=3, help="Snippets per video in training."),
+    click.option(
+        "--temporal-shift",
+        type=int,
+        default=0,
+        metavar="N",
+        help="Move one in N channels to the snippet before and one to the one after, in every "
+        "residual block (TSM; 8 is usual); 0 moves none.",
+    ),
     click.option("--dropout", type=float, default=0.8, help="After the global pooling."),
     click.option(
         "--head-dropout", type=float, default=0.5, help="Between the dense layers of gru."
@@ -222,6 +230,7 @@ def run_settings(context: click.Context, **instead: Any) -> RunSettings:
             head_dropout=options["head_dropout"],
             top=options["top"],
             partial_bn=chosen("partial_bn", options["weights"] != "none"),
+            temporal_shift=options["temporal_shift"],
         ),
         data=DataSettings(
             split=options["split"],
