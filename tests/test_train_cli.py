@@ -40,8 +40,11 @@ def test_version():
 
 def test_help_lists_the_commands():
     text = run_program("--help").stdout
-    commands = ["ablate", "crossval", "evaluate", "features", "fit", "fuse", "head", "windows"]
-    assert re.findall(r"^  (\w+)  ", text, re.MULTILINE) == commands
+    commands = [
+        *("ablate", "crossval", "evaluate", "export-scores", "features", "fit", "fuse", "head"),
+        *("import-scores", "windows"),
+    ]
+    assert re.findall(r"^  (\w[\w-]+)  ", text, re.MULTILINE) == commands
 
 
 @pytest.mark.parametrize(
@@ -73,6 +76,12 @@ def test_help_lists_the_commands():
             "tsn-train head features/rgb.h5 features/flow.h5 --consensus gru --split 1 "
             "--out runs/head",
         ),
+        (
+            "import-scores",
+            "tsn-train import-scores result.pkl --from mmaction2 --allow-pickle --list val.txt "
+            "--like runs/flow --out runs/mmaction2",
+        ),
+        ("export-scores", "tsn-train export-scores runs/flow --to mmaction2 --out flow.pkl"),
         (
             "windows",
             "tsn-train windows runs/flow --shards shards/long --annotations annotations.json",

@@ -11,6 +11,7 @@ from train.commands.features import features
 from train.commands.fit import fit
 from train.commands.fuse import fuse
 from train.commands.head import head
+from train.commands.import_scores import export_scores, import_scores
 from train.commands.windows import windows
 from tsn_core.command_line import Program
 from tsn_core.version import __version__
@@ -22,5 +23,16 @@ def main() -> None:
     """Temporal Segment Networks trained on shards, tested and fused."""
 
 
-for command in (fit, evaluate, fuse, crossval, ablate, features, head, windows):
+for command in (
+    fit,
+    evaluate,
+    fuse,
+    crossval,
+    ablate,
+    features,
+    head,
+    windows,
+    import_scores,
+    export_scores,
+):
     main.add_command(command)
