@@ -85,3 +85,11 @@ class MissingDependencyError(TSNError, ImportError):
 
 class ClusterError(TSNError, ConnectionError):
     """A cluster cannot be reached, or a worker of it cannot do the work."""
+
+
+class DownloadError(TSNError, OSError):
+    """A file could not be fetched, or is not the one that was published."""
+
+
+class ArchiveError(TSNError, ValueError):
+    """An archive is damaged, or holds what must not be unpacked."""
