@@ -74,14 +74,16 @@ def test_a_run_goes_on_within_an_epoch(whole, shards, tmp_path, monkeypatch, at)
 
 KILLER = """
 import os, signal, sys
-import train.fit, train.run_folder, torch
-place, at = sys.argv.pop(1).split(":")
-calls = []
+import train.fit, train.run_folder, torch, torch._dynamo
+from train.cli import main
+from tsn_core.torchvision_models import load_torchvision
 
-def counted(function):
+def counted(function, at):
+    calls = []
+
     def call(*arguments, **options):
         calls.append(1)
-        if len(calls) == int(at):
+        if len(calls) == at:
             if place == "save":  # half of the file is written
                 arguments[1].write(b"half")
                 arguments[1].flush()
@@ -89,26 +91,41 @@ def counted(function):
         return function(*arguments, **options)
     return call
 
-if place == "step":
-    train.fit._step_seed = counted(train.fit._step_seed)
-elif place == "save":
-    torch.save = counted(torch.save)
-else:
-    train.run_folder.RunFolder.write_metrics = counted(train.run_folder.RunFolder.write_metrics)
-from train.cli import main
-main(prog_name="tsn-train")
+PLACES = {
+    "step": (train.fit, "_step_seed"),
+    "save": (torch, "save"),
+    "metrics": (train.run_folder.RunFolder, "write_metrics"),
+}
+load_torchvision()
+for line in sys.stdin:  # each in a process of its own, which need not import everything again
+    pid = os.fork()
+    if pid == 0:
+        place, at = line.split(":")
+        owner, name = PLACES[place]
+        setattr(owner, name, counted(getattr(owner, name), int(at)))
+        main(prog_name="tsn-train")
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 """
 
 
-@pytest.mark.slow  # starts a program of its own, five times
+@pytest.mark.slow(reason="starts two programs, one of which is killed four times")
 def test_kill_9_again_and_again_changes_nothing(whole, shards, tmp_path):
     arguments = [str(argument) for argument in arguments_of(shards, tmp_path / "run")]
-    for place in ("step:3", "save:1", "save:4", "metrics:2"):
-        command = [sys.executable, "-c", KILLER, place, *arguments]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False, env=ONE_THREAD)
-        assert done.returncode == -signal.SIGKILL, done.stderr.decode()
-        if (tmp_path / "run" / "last.pt").exists():
-            load_checkpoint(tmp_path / "run" / "last.pt")  # whole, whatever happened
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLER, *arguments],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=ONE_THREAD,
+    ) as killer:
+        assert killer.stdin is not None and killer.stdout is not None
+        for place in ("step:3", "save:1", "save:4", "metrics:2"):
+            print(place, file=killer.stdin, flush=True)
+            assert killer.stdout.readline() == f"{-signal.SIGKILL}\n", place
+            if (tmp_path / "run" / "last.pt").exists():
+                load_checkpoint(tmp_path / "run" / "last.pt")  # whole, whatever happened
     done = subprocess.run(
         [sys.executable, "-m", "train", *arguments, "--resume"],
         cwd=ROOT,
@@ -142,7 +159,7 @@ def test_how_often_to_save_may_change(whole, shards, tmp_path):
 # --- several processes ---
 
 
-@pytest.mark.slow  # starts torchrun with two processes
+@pytest.mark.slow(reason="starts torchrun with two processes")
 @pytest.mark.parametrize("backbone", ["resnet18", "squeezenet1_1"])
 def test_two_ranks_lose_what_one_loses(tmp_path, backbone):
     """Seven videos in steps of four: the last step deals two to one rank and one to the other."""
