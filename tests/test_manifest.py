@@ -13,7 +13,8 @@ HEAD = '{"format": "tsn-manifest", "version": 1, "dataset": "d", "class_names": 
 
 
 def is_relative(name):
-    return name[0] != "/" and ".." not in name.split("/") and ":" not in name[:2]
+    parts = name.replace("\\", "/").split("/")
+    return parts[0] != "" and ".." not in parts and ":" not in name[:2]
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
@@ -75,7 +76,20 @@ def test_a_dataset_without_splits_says_so():
     assert str(caught.value) == "d: no split 1; it has none"
 
 
-@pytest.mark.parametrize("name", ["", "/a.avi", "../a.avi", "a/../../b.avi", "c:/a.avi", "a\0"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("", "/a.avi", "../a.avi", "a/../../b.avi", "c:/a.avi", "a\0"),
+        *(
+            "..\\a.avi",
+            "a\\..\\..\\b.avi",
+            "\\a.avi",
+            "c:a.avi",
+            "\\\\server\\share\\a.avi",
+            "a/..\\b",
+        ),
+    ],
+)
 def test_names_stay_in_the_folder(name):
     with pytest.raises(InputError) as caught:
         Record(name, 0)

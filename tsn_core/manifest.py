@@ -11,7 +11,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from pathlib import PureWindowsPath
 from typing import Any
 
 from tsn_core.atomic import write_text
@@ -28,14 +28,14 @@ def check_relative(path: str) -> str:
     """Return ``path`` if it stays inside the folder that it is relative to.
 
     Raises:
-        InputError: It is empty, absolute, climbs out, or is not Unicode.
+        InputError: It is empty, absolute or climbs out, on whatever system, or is not Unicode.
     """
     try:
         path.encode()
     except UnicodeEncodeError:
         raise InputError(f"{path!r}: the name is not valid UTF-8; rename the file") from None
-    pure = PurePosixPath(path)
-    if not path or pure.is_absolute() or ".." in pure.parts or "\0" in path or ":" in path[:2]:
+    pure = PureWindowsPath(path)  # there, a backslash is a slash, too; manifests travel
+    if not path or pure.anchor or ".." in pure.parts or "\0" in path or ":" in path[:2]:
         raise InputError(f"{path!r}: expected a path inside the dataset folder")
     return path
 
