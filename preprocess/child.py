@@ -10,7 +10,6 @@ import json
 import os
 import pickle
 import queue
-import resource
 import signal
 import sys
 import threading
@@ -119,6 +118,8 @@ def _peak_bytes() -> int:
     with suppress(OSError, StopIteration):  # Linux; what getrusage tells there is the parent's, too
         lines = Path("/proc/self/status").read_text().splitlines()
         return 1024 * int(next(line for line in lines if line.startswith("VmHWM:")).split()[1])
+    import resource  # not on Windows
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

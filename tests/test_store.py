@@ -43,7 +43,7 @@ LENGTHS = (4, 9, 5, 7, 6)
 
 
 def test_a_path_stays_a_path(tmp_path):
-    for path in ("shards/rgb", "C:\\shards", "C:/shards", "a:b", "", tmp_path):
+    for path in ("shards/rgb", "C:\\shards", "C:/shards", "C://shards", "a:b", "", tmp_path):
         assert type(location(path)) is type(tmp_path)
         assert location(path) == type(tmp_path)(path)
         assert not is_remote(location(path))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,8 +104,9 @@ data_option = click.option(
 )
 isolation_option = click.option(
     "--isolation/--no-isolation",
-    default=True,
-    help="Extract in processes that may crash without harm.",
+    default=sys.platform != "win32",  # see preprocess.isolation
+    help="Extract in processes that may crash without harm; on Windows it is not the default, "
+    "and cannot be.",
 )
 
 

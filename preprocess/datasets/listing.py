@@ -75,11 +75,11 @@ def scan_list(data: Path, lists: Sequence[Path]) -> Manifest:
 def _relative(line: Line, name: str, data: Path) -> str:
     """Return the listed path relative to the dataset's folder, which it must not leave."""
     path = Path(name)
-    if path.is_absolute():
-        name = Path(os.path.relpath(path, data.absolute())).as_posix()
     try:
+        if path.is_absolute():
+            name = Path(os.path.relpath(path, data.absolute())).as_posix()
         return check_relative(PurePosixPath(name).as_posix())
-    except InputError:
+    except ValueError:  # on Windows also for another drive
         message = f"{path} lies outside {data}; give a folder above it with --data"
         raise line.error(message) from None
 
