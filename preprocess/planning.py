@@ -80,20 +80,29 @@ def fit_law(kind: str, sizes: np.ndarray, costs: np.ndarray) -> Law:
         costs: (n,).
     """
     assert kind in LAWS and len(sizes) == len(costs) > 0
-    mean_size, mean_cost = float(np.mean(sizes)), float(np.mean(costs))
-    by_video, by_byte = Law(mean_cost, 0.0), Law(0.0, mean_cost / mean_size if mean_size else 0.0)
+    return Law(*map(float, _fit_laws(kind, sizes, costs)))
+
+
+def _fit_laws(kind: str, sizes: np.ndarray, costs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Fit as many laws at once as there are rows of sizes and costs, (..., n).
+
+    Returns:
+        What each says of a video and of a byte, both (...).
+    """
+    mean_size, mean_cost = sizes.mean(axis=-1), costs.mean(axis=-1)
+    zero = np.zeros_like(mean_cost)
+    by_byte = np.divide(mean_cost, mean_size, out=zero.copy(), where=mean_size != 0)
     if kind == "video":
-        return by_video
+        return mean_cost, zero
     if kind == "byte":
-        return by_byte
-    spread = float(np.sum((sizes - mean_size) ** 2))
-    if spread == 0:
-        return by_video
-    slope = float(np.sum((sizes - mean_size) * (costs - mean_cost))) / spread
+        return zero, by_byte
+    off = sizes - mean_size[..., None]
+    spread = np.sum(off**2, axis=-1)
+    slope = np.sum(off * (costs - mean_cost[..., None]), axis=-1)
+    slope = np.divide(slope, spread, out=zero.copy(), where=spread != 0)
     start = mean_cost - slope * mean_size
-    if slope < 0:
-        return by_video
-    return by_byte if start < 0 else Law(start, slope)
+    choices = [(spread == 0) | (slope < 0), start < 0]
+    return np.select(choices, [mean_cost, zero], start), np.select(choices, [zero, by_byte], slope)
 
 
 def leave_one_out(kind: str, sizes: np.ndarray, costs: np.ndarray) -> np.ndarray:
@@ -188,11 +197,10 @@ def estimate(
     mean = float(np.mean(costs))
     others = np.delete(sizes, [*places, *failed]).astype(np.float64)
     scatter = _rms(errors) * math.sqrt(len(others) * share)
-    draws = []
-    for _ in range(_DRAWS):
-        again = generator.integers(number, size=number)
-        told = fit_law(kind, known[again], costs[again])(others).sum() * share
-        draws.append(told + scatter * generator.standard_normal())
+    drawn = generator.integers(number, size=(_DRAWS, number))
+    per_video, per_byte = _fit_laws(kind, known[drawn], costs[drawn])
+    told = (per_video * len(others) + per_byte * others.sum()) * share
+    draws = told + scatter * generator.standard_normal(_DRAWS)
     foretold = float(law(others).sum()) * share
     low, high = np.quantile(draws, [_TAIL, 1 - _TAIL]) - foretold
     free = number - (2 if kind == "both" else 1)
