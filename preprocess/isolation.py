@@ -243,9 +243,9 @@ class VideoProcess:
         raise TSNError(f"no process for decoding can be started: {complaint or 'it says nothing'}")
 
     def _start(self) -> None:
-        if os.name == "nt":
+        if sys.platform == "win32":
             raise MissingDependencyError(
-                "processes of their own for videos need Linux or macOS; use --no-isolation"
+                "processes of their own for videos need Linux or macOS; extract with --no-isolation"
             )
         path = os.pathsep.join(entry for entry in sys.path if entry)
         with ExitStack() as ours, ExitStack() as theirs:

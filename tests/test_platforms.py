@@ -8,16 +8,19 @@ from pathlib import Path, PurePath, PureWindowsPath
 import click
 import pytest
 from click.testing import CliRunner
-from conftest import moving_frames, write_clip
+from conftest import moving_frames, stored, write_clip
 
-from preprocess import child
+from preprocess import child, isolation
 from preprocess.datasets import listing
 from preprocess.datasets.listing import scan_list
+from preprocess.limits import Limits
+from preprocess.task import Task
 from tsn_core import atomic, shard_cache
-from tsn_core.errors import InputError
+from tsn_core.errors import InputError, MissingDependencyError
 from tsn_core.index import ShardEntry
 from tsn_core.location import is_remote, location
 from tsn_core.manifest import Record, check_relative
+from tsn_core.sampling import SnippetPlan
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("tsn_core", "preprocess", "train", "tsn_app")
@@ -183,6 +186,18 @@ def test_peak_memory_where_there_is_no_proc(monkeypatch):
         patch.setattr(child.sys, "platform", "darwin")
         assert child._peak_bytes() == pytest.approx(here / 1024, rel=0.1)
     assert here > 0.9 * on_linux > 1 << 20  # what it tells on Linux may be the parent's
+
+
+def test_no_process_of_their_own_for_videos_on_windows(tmp_path, monkeypatch):
+    path = write_clip(tmp_path / "a.avi", moving_frames(3))
+    monkeypatch.setattr(isolation.sys, "platform", "win32")
+    with pytest.raises(MissingDependencyError) as caught:
+        isolation.VideoProcess().extract(
+            Task(path, SnippetPlan(dense=True), (stored("rgb"),), Limits()), lambda *_: None
+        )
+    assert str(caught.value) == (
+        "processes of their own for videos need Linux or macOS; extract with --no-isolation"
+    )
 
 
 @pytest.mark.parametrize(("platform", "default"), [("win32", False), ("darwin", True)])
