@@ -96,10 +96,12 @@ fuse: install ## Fuse the tested networks of all MODALITIES
 	$(BIN)/tsn-train fuse $(foreach modality,$(MODALITIES),$(RUNS)/$(modality)-split$(SPLIT)) \
 		--out $(RUNS)/fused-split$(SPLIT) $(ARGS)
 
-# Of tiny tensors, more threads per worker make nothing faster. A worker takes up to 1 GB of memory.
+# Of tiny tensors, more threads per worker make nothing faster. A worker takes up to 1.3 GB of memory:
+# as many as there are cores, but only four unless WORKERS says another number.
 test: export OMP_NUM_THREADS ?= 1
 test: install ## Run all tests and doctests, side by side; WORKERS=0 one after the other
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal \
+		$(if $(filter logical,$(WORKERS)),--maxprocesses 4) $(ARGS)
 
 check: install ## What CI checks besides the tests: lint, format and types
 	$(BIN)/ruff check .
