@@ -22,9 +22,9 @@ from train.augmentation import test_views as views_of
 from train.feature_file import FeatureSource, read_features, write_features
 from train.leakage import hashes
 from train.run_folder import load_checkpoint
-from train.videos import to_channels
 from tsn_core.backbone import make_backbone
 from tsn_core.errors import InputError
+from tsn_core.loading import to_channels
 from tsn_core.manifest import Record
 from tsn_core.shard_set import ShardSet
 

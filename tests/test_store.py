@@ -22,13 +22,14 @@ from train_helpers import (
 
 from train.augmentation import TrainingAugmentation
 from train.batches import BatchPlan
-from train.videos import SnippetDataset, make_loader, stream
+from train.videos import SnippetDataset, make_loader
 from tsn_core import location as location_module
 from tsn_core import shard_cache
 from tsn_core.atomic import atomic_path, write_text
 from tsn_core.check import folder_defects, modality_folders
 from tsn_core.errors import InputError, OutputError, ShardError, StoreError
 from tsn_core.index import read_index
+from tsn_core.loading import stream
 from tsn_core.location import RemoteStream, is_remote, location
 from tsn_core.manifest import read_manifest
 from tsn_core.modality import get_modality

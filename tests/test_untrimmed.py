@@ -22,10 +22,10 @@ from train.long_videos import score_videos
 from train.run_folder import load_checkpoint, save_checkpoint
 from train.scores import read_scores, softmax
 from train.timeline import file_names
-from train.videos import to_channels
 from train.windows import SCALES
 from tsn_core.errors import CheckpointError, InputError, ShardError
 from tsn_core.index import Index, ShardEntry, write_index
+from tsn_core.loading import to_channels
 from tsn_core.manifest import Manifest, Record, write_manifest
 from tsn_core.shard_set import ShardSet
 from tsn_core.shard_writer import ShardWriter

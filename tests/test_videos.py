@@ -12,8 +12,9 @@ from train_helpers import random_videos, write_shards
 from train.augmentation import CentreCrop, TrainingAugmentation
 from train.batches import BatchPlan
 from train.subsets import subset_numbers
-from train.videos import SnippetDataset, make_loader, open_modality, stream, to_channels
+from train.videos import SnippetDataset, make_loader, open_modality
 from tsn_core.errors import InputError, ShardError
+from tsn_core.loading import stream, to_channels
 from tsn_core.manifest import Manifest, Record, write_manifest
 from tsn_core.modality import get_modality
 from tsn_core.shard_set import ShardSet
@@ -74,7 +75,8 @@ def test_forked_workers_outlive_the_threads_of_opencv(flow_shards):
         "import cv2, numpy, sys, torch\n"
         "from train.augmentation import CentreCrop\n"
         "from train.batches import BatchPlan\n"
-        "from train.videos import SnippetDataset, make_loader, stream\n"
+        "from train.videos import SnippetDataset, make_loader\n"
+        "from tsn_core.loading import stream\n"
         "from tsn_core.shard_set import ShardSet\n"
         "cv2.setNumThreads(2)\n"
         "cv2.GaussianBlur(numpy.zeros((999, 999, 3), numpy.uint8), (0, 0), 3)\n"

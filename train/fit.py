@@ -21,9 +21,9 @@ from train.optimization import OptimizerSettings, rate_at
 from train.progress import EpochProgress
 from train.run_folder import RunFolder, save_checkpoint
 from train.settings import LoopSettings
-from train.videos import stream
 from tsn_core.errors import TSNError
 from tsn_core.listing import few
+from tsn_core.loading import stream
 
 _NAMED_VIDEOS = 8  # in a message
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,10 +11,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from train.augmentation import Augmentation
 from train.batches import BatchPlan, Key, PlanSampler
-from tsn_core.errors import InputError, TSNError
+from tsn_core.loading import one_thread, to_channels
 from tsn_core.manifest import MANIFEST_NAME, Manifest, read_manifest
-from tsn_core.modality import get_modality, modality_folder
-from tsn_core.sampling import center_offsets, random_offsets, random_stored
+from tsn_core.sampling import segment_snippets
+from tsn_core.shard_folders import find_folder
 from tsn_core.shard_set import ShardSet
 
 
@@ -33,31 +31,7 @@ def open_modality(shards: Path, modality: str, flow: str | None) -> tuple[ShardS
         ShardError: The shards are damaged.
     """
     manifest = read_manifest(shards / MANIFEST_NAME)
-    there = sorted(file.parent.name for file in shards.glob("*/index.json"))
-    several = get_modality(modality).has_algorithm
-    if several and flow is None:
-        flows = [name for name in there if name.startswith(f"{modality}-")]
-        if len(flows) > 1:
-            raise InputError(f"{shards}: has {', '.join(flows)}; choose one with --flow")
-        folder = flows[0] if flows else modality
-    else:
-        folder = modality_folder(modality, flow if several else None)
-    if folder not in there:
-        raise InputError(
-            f"{shards}: no {folder} shards, only {', '.join(there) or 'nothing'}; extract them "
-            "with tsn-preprocess extract, or choose another --modality"
-        )
-    return ShardSet(shards / folder), manifest
-
-
-def to_channels(stack: np.ndarray) -> torch.Tensor:
-    """Return a stack (K, L, H, W, C) as the network's input (K, L * C, H, W), both uint8.
-
-    Contiguous: another layout in memory, which workers do not keep, gives other roundings.
-    """
-    k, length, height, width, channels = stack.shape
-    moved = np.ascontiguousarray(stack.transpose(0, 1, 4, 2, 3))  # (K, L, C, H, W)
-    return torch.from_numpy(moved.reshape(k, length * channels, height, width))
+    return ShardSet(find_folder(shards, modality, flow)), manifest
 
 
 class SnippetDataset(Dataset):
@@ -97,14 +71,13 @@ class SnippetDataset(Dataset):
         epoch, place, counts = key
         video = self._videos[place]
         generator = np.random.default_rng((self._seed, epoch, place))
-        stored, length = int(self._shards.num_snippets[video]), self._shards.modality.snippet_length
-        if not self._training:
-            chosen = center_offsets(stored, self._num_segments, 1)
-        elif self._shards.sampling.get("dense"):
-            timeline = stored + length - 1  # units: TSN's formula on the video itself
-            chosen = random_offsets(timeline, self._num_segments, length, generator)
-        else:
-            chosen = random_stored(stored, self._num_segments, generator)
+        chosen = segment_snippets(
+            int(self._shards.num_snippets[video]),
+            self._num_segments,
+            self._shards.modality.snippet_length,
+            dense=bool(self._shards.sampling.get("dense")),
+            generator=generator if self._training else None,
+        )
         label = int(self._shards.labels[video])
         stack = self._augmentation(self._shards.read(video, chosen), generator, label)
         return to_channels(stack), label, place, counts
@@ -138,33 +111,3 @@ def make_loader(
         generator=torch.Generator(),
     )
     return loader, sampler
-
-
-def stream(loader: Iterable[Any]) -> Iterator[Any]:
-    """Yield a loader's batches; an error in a worker keeps its message of one line.
-
-    OpenCV is kept to one thread from here on, in this process too: its threads do not survive a
-    fork, and a forked worker would wait for them for ever.
-
-    Raises:
-        TSNError: As the dataset raised it.
-    """
-    if "cv2" in sys.modules:
-        sys.modules["cv2"].setNumThreads(1)
-    try:
-        yield from loader
-    except TSNError as error:
-        text = str(error.args[0]).strip()  # str() would make it one line
-        if "\nOriginal Traceback" not in text:
-            raise
-        # "... Traceback ...", and at its end "module.Class: message"
-        message = text.rpartition("\n")[2].partition(": ")[2]
-        raise type(error)(message) from None
-
-
-def one_thread(_: int) -> None:
-    """Keep a loading process to one thread, given as ``worker_init_fn``."""
-    import cv2
-
-    cv2.setNumThreads(1)
-    torch.set_num_threads(1)

@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from train.augmentation import test_views
 from train.progress import track
-from train.videos import one_thread, stream, to_channels
 from tsn_core.errors import InputError
+from tsn_core.loading import one_thread, stream, to_channels
 from tsn_core.sampling import center_offsets
 from tsn_core.shard_set import ShardSet
 from tsn_core.tsn import TSN

@@ -113,6 +113,42 @@ def random_stored(
     return generator.integers(bounds[:-1], bounds[1:])
 
 
+def segment_snippets(
+    num_snippets: int,
+    num_segments: int,
+    snippet_length: int,
+    *,
+    dense: bool,
+    generator: np.random.Generator | None = None,
+) -> np.ndarray:
+    """Return which stored snippets of a video show its segments to a network, one of each.
+
+    Args:
+        num_snippets: Stored snippets, S.
+        num_segments: Number of segments, K.
+        snippet_length: Consecutive units in one snippet, L.
+        dense: Whether every snippet is stored; then random ones follow TSN's formula on the video
+            itself, ``random_offsets``, otherwise ``random_stored``.
+        generator: Source of all randomness; None takes the centres of the segments.
+
+    Returns:
+        0-based numbers of snippets, shape (K,), int64, non-decreasing.
+
+    Raises:
+        InputError: An argument is not positive.
+
+    Examples:
+        >>> segment_snippets(25, 3, 5, dense=False)
+        array([ 4, 12, 20])
+    """
+    if generator is None:
+        return center_offsets(num_snippets, num_segments, 1)
+    if dense:
+        num_units = num_snippets + snippet_length - 1
+        return random_offsets(num_units, num_segments, snippet_length, generator)
+    return random_stored(num_snippets, num_segments, generator)
+
+
 @dataclass(frozen=True)
 class SnippetPlan:
     """Which snippets of a video are stored: exactly one of the three is set.

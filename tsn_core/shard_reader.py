@@ -145,34 +145,56 @@ class Shard:
             StoreError: The object store does not answer.
             IndexError: A snippet is out of range.
         """
-        tables, modality = self.tables, self.header.modality
-        kind, length = modality.kind, modality.snippet_length
+        tables, length = self.tables, self.header.modality.snippet_length
         chosen = np.asarray(snippets, dtype=np.int64)
         if chosen.size and not 0 <= chosen.min() <= chosen.max() < self.num_snippets(video):
             raise IndexError(f"{self.path}: video {video} has {self.num_snippets(video)} snippets")
         firsts = tables.snippet_image[tables.video_snippet[video] + chosen]
+        return self._decoded(video, firsts[:, None] + np.arange(length))
+
+    def read_units(self, video: int, units: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Return stored units of one video, whichever snippets they belong to.
+
+        Args:
+            video: Its place in the shard.
+            units: Which of its stored units, 0-based, in storage order; N of them.
+
+        Returns:
+            uint8, shape (N, H, W, C), as ``read_snippets``, which raises the same errors.
+
+        Raises:
+            IndexError: A unit is out of range.
+        """
+        first, last = self.tables.video_image[video : video + 2].tolist()
+        chosen = np.asarray(units, dtype=np.int64)
+        if chosen.size and not 0 <= chosen.min() <= chosen.max() < last - first:
+            raise IndexError(f"{self.path}: video {video} has {last - first} units")
+        return self._decoded(video, first + chosen)
+
+    def _decoded(self, video: int, images: np.ndarray) -> np.ndarray:
+        """Return the units of these images of a video, (*images.shape, H, W, C) uint8."""
+        tables, modality = self.tables, self.header.modality
+        kind = modality.kind
         height, width = map(int, tables.video_unit_size[video])
         stored_shape = kind.image_shape(height, width)
-        out = np.empty((len(chosen), length, height, width, modality.channels), np.uint8)
-        wanted = sorted({first + unit for first in firsts.tolist() for unit in range(length)})
-        images = dict(zip(wanted, self._read_images(wanted, [image + 1 for image in wanted])))
-        place: dict[int, tuple[int, int]] = {}  # overlapping snippets decode an image once
-        for k, first in enumerate(firsts.tolist()):
-            for unit in range(length):
-                image = first + unit
-                if image in place:
-                    out[k, unit] = out[place[image]]
-                    continue
-                try:
-                    decoded = decode_image(images[image], modality.codec, stored_shape)
-                except ShardError as error:
-                    raise ShardError(
-                        f"{self.path}: {tables.video_name[video]}, image {image}: {error}; "
-                        "delete the file and extract again"
-                    ) from None
-                out[k, unit] = kind.unstack(decoded)
-                place[image] = (k, unit)
-        return out
+        out = np.empty((images.size, height, width, modality.channels), np.uint8)
+        wanted, where = np.unique(images, return_inverse=True)  # images of overlaps stand once
+        data = self._read_images(wanted.tolist(), (wanted + 1).tolist())
+        place: dict[int, int] = {}  # where an image was decoded to
+        for target, source in enumerate(where.ravel().tolist()):
+            if source in place:
+                out[target] = out[place[source]]
+                continue
+            try:
+                decoded = decode_image(data[source], modality.codec, stored_shape)
+            except ShardError as error:
+                raise ShardError(
+                    f"{self.path}: {tables.video_name[video]}, image {wanted[source]}: {error}; "
+                    "delete the file and extract again"
+                ) from None
+            out[target] = kind.unstack(decoded)
+            place[source] = target
+        return out.reshape(*images.shape, *out.shape[1:])
 
     def checksum_defects(self) -> list[str]:
         """Read every byte and return what does not match its checksum, one line each."""

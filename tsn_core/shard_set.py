@@ -126,8 +126,28 @@ class ShardSet:
         number, place = self._where[video]
         return self._shard(number).snippet_frames(place)
 
+    def snippet_units(self, video: int) -> np.ndarray:
+        """Return the stored unit that each snippet of a video begins at, (S,) int64."""
+        number, place = self._where[video]
+        shard = self._shard(number)
+        return shard.video_snippets(place) - shard.tables.video_image[place]
+
     def read(self, video: int, snippets: Sequence[int] | np.ndarray) -> np.ndarray:
         """Return snippets of one video, uint8, shape (K, L, H, W, C); see ``Shard``."""
+        shard, place = self._used(video)
+        return shard.read_snippets(place, snippets)
+
+    def read_units(self, video: int, units: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Return stored units of one video, uint8, shape (N, H, W, C); see ``Shard``."""
+        shard, place = self._used(video)
+        return shard.read_units(place, units)
+
+    def shard_numbers(self) -> np.ndarray:
+        """Return the number of the shard that each video lies in, (V,) int64, non-decreasing."""
+        return np.array([number for number, _ in self._where], np.int64)
+
+    def _used(self, video: int) -> tuple[Shard, int]:
+        """Return the shard of a video and the video's place in it; the oldest of many is closed."""
         number, place = self._where[video]
         shard = self._shard(number)
         self._open.pop(number, None)
@@ -136,7 +156,7 @@ class ShardSet:
             oldest = next(iter(self._open))
             del self._open[oldest]
             self._shards[oldest].close()
-        return shard.read_snippets(place, snippets)
+        return shard, place
 
     def _shard(self, number: int) -> Shard:
         if number not in self._shards:

@@ -1,0 +1,56 @@
+"""Arrays as the tensors that networks take, and what loading in other processes needs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from tsn_core.errors import TSNError
+
+
+def to_channels(stack: np.ndarray) -> torch.Tensor:
+    """Return a stack (K, L, H, W, C) as the network's input (K, L * C, H, W), both uint8.
+
+    Contiguous: another layout in memory, which workers do not keep, gives other roundings.
+
+    Examples:
+        >>> to_channels(np.zeros((3, 5, 24, 32, 2), np.uint8)).shape
+        torch.Size([3, 10, 24, 32])
+    """
+    k, length, height, width, channels = stack.shape
+    moved = np.ascontiguousarray(stack.transpose(0, 1, 4, 2, 3))  # (K, L, C, H, W)
+    return torch.from_numpy(moved.reshape(k, length * channels, height, width))
+
+
+def stream(loader: Iterable[Any]) -> Iterator[Any]:
+    """Yield a loader's batches; an error in a worker keeps its message of one line.
+
+    OpenCV is kept to one thread from here on, in this process too: its threads do not survive a
+    fork, and a forked worker would wait for them for ever.
+
+    Raises:
+        TSNError: As the dataset raised it.
+    """
+    if "cv2" in sys.modules:
+        sys.modules["cv2"].setNumThreads(1)
+    try:
+        yield from loader
+    except TSNError as error:
+        text = str(error.args[0]).strip()  # str() would make it one line
+        if "\nOriginal Traceback" not in text:
+            raise
+        # "... Traceback ...", and at its end "module.Class: message"
+        message = text.rpartition("\n")[2].partition(": ")[2]
+        raise type(error)(message) from None
+
+
+def one_thread(_: int) -> None:
+    """Keep a loading process to one thread, given as ``worker_init_fn``."""
+    import cv2
+
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
