@@ -59,6 +59,13 @@ class UnknownModalityError(InputError, ShardError):
     """A modality that nobody has installed here, or whose package is broken."""
 
 
+class UnknownVideoError(InputError, KeyError):
+    """A video that is not among those of some shards."""
+
+    def __str__(self) -> str:
+        return one_line(str(self.args[0]))  # a KeyError shows its message in quotes
+
+
 class StoreError(TSNError, OSError):
     """An object store does not answer, or refuses; nothing is known about what lies there."""
 
