@@ -62,6 +62,6 @@ def _gestures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _beside_the_gestures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if isinstance(request.node, pytest.DoctestItem):
-        examples = request.node.dtest.examples  # type: ignore[attr-defined]
+        examples = request.node.dtest.examples
         if any("shards/gestures" in example.source for example in examples):
             monkeypatch.chdir(request.getfixturevalue("_gestures"))
