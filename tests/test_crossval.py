@@ -49,6 +49,12 @@ FEW = (
 )
 
 
+@pytest.fixture(autouse=True)
+def no_curves(monkeypatch):
+    """Drawing them takes a third of such a training; tests/test_fit.py looks at them."""
+    monkeypatch.setattr("train.training.plot_curves", lambda *_: None)
+
+
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory):
     """Two modalities of eight videos; splits 1 and 2 test on different ones, 3 on those of 1."""
