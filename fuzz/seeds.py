@@ -117,11 +117,32 @@ def _lines(*lines: str) -> bytes:
 
 
 def lists() -> list[bytes]:
-    """Return list files of ``path label`` lines, with numbers and with names."""
+    """Return list files in all formats that there are."""
     numbers = _lines(f"{NAMES[0]} 0", f"{NAMES[1]} 1", f"./{NAMES[2]} 1")
     return [
         numbers,
         SEPARATOR.join([_lines(f"{NAMES[0]} nod", f"{NAMES[1]} wave"), b"nod\nwave\n"]),
+        _lines(f"{NAMES[0]},nod", f'"{NAMES[1]}","wave"'),
+        _lines(
+            "label,youtube_id,time_start,time_end,split,is_cc",
+            "nod,v_nod_1,0,10,train,0",
+            '"wave",v_wave_1,5,15,validate,0',
+        ),
+        json.dumps(
+            {
+                "v_nod_1": {
+                    "annotations": {"label": "nod", "segment": [0.0, 10.0]},
+                    "subset": "train",
+                },
+                "v_wave_1": {"annotations": [{"label": "wave"}], "subset": "testing"},
+            }
+        ).encode(),
+        json.dumps(
+            [
+                {"id": "v_nod_1", "label": "nod the head", "template": "nod [something]"},
+                {"id": "v_wave_2", "template": "wave", "placeholders": []},
+            ]
+        ).encode(),
     ]
 
 

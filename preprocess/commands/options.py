@@ -69,7 +69,9 @@ def dataset_options(function: Callable[..., Any]) -> Callable[..., Any]:
                 "lists",
                 type=FOLDER,
                 multiple=True,
-                help="File of 'path label' lines, for --dataset list; may be repeated.",
+                help="For --dataset list: file of 'path label' lines, or CSV or JSON as Kinetics, "
+                "Something-Something and Moments have it; train=FILE, val=FILE, test=FILE where "
+                "its name does not tell. May be repeated.",
             ),
         )
     ):

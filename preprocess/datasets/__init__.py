@@ -27,7 +27,7 @@ def scan_dataset(kind: str, data: Path, lists: Sequence[Path] = ()) -> Manifest:
     Args:
         kind: One of ``DATASETS``.
         data: Folder of the dataset.
-        lists: Files of ``path label`` lines; for ``list`` only.
+        lists: Files in a format of ``preprocess.datasets.annotation``; for ``list`` only.
 
     Raises:
         InputError: The folder or a list is not what it should be; the message names file and line.

@@ -25,9 +25,14 @@ class Line:
     number: int
     text: str
 
+    @property
+    def where(self) -> str:
+        """The file and the line, for messages."""
+        return f"{self.path}, line {self.number}"
+
     def error(self, message: str) -> InputError:
         """Return an error that names the file and the line."""
-        return InputError(f"{self.path}, line {self.number}: {message}")
+        return InputError(f"{self.where}: {message}")
 
     def path_and_label(self) -> tuple[str, str]:
         """Split ``path label``; the path may hold blanks, the label may not.
@@ -41,21 +46,34 @@ class Line:
         return parts[0].replace("\\", "/").removeprefix("./"), parts[1]
 
 
+def read_text(path: Path) -> str:
+    """Return the text of a list file, without a byte order mark.
+
+    Raises:
+        InputError: It cannot be read as UTF-8 text.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such list file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: a text file in UTF-8 expected: {error}") from None
+
+
+def lines_of(path: Path, text: str) -> Iterator[Line]:
+    """Yield the lines of a text that are not empty, stripped."""
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            yield Line(path, number, line.strip())
+
+
 def read_lines(path: Path) -> Iterator[Line]:
     """Yield the lines of a list file that are not empty, stripped.
 
     Raises:
         InputError: It cannot be read as UTF-8 text.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such list file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: a text file in UTF-8 expected: {error}") from None
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            yield Line(path, number, line.strip())
+    yield from lines_of(path, read_text(path))
 
 
 def read_class_names(path: Path) -> tuple[str, ...]:
