@@ -41,8 +41,8 @@ def test_version():
 def test_help_lists_the_commands():
     text = run_program("--help").stdout
     commands = [
-        *("ablate", "crossval", "evaluate", "export-scores", "features", "fit", "fuse", "head"),
-        *("import-scores", "windows"),
+        *("ablate", "crossval", "evaluate", "export", "export-scores", "features", "fit", "fuse"),
+        *("head", "import-checkpoint", "import-scores", "windows"),
     ]
     assert re.findall(r"^  (\w[\w-]+)  ", text, re.MULTILINE) == commands
 
@@ -75,6 +75,12 @@ def test_help_lists_the_commands():
             "head",
             "tsn-train head features/rgb.h5 features/flow.h5 --consensus gru --split 1 "
             "--out runs/head",
+        ),
+        ("export", "tsn-train export runs/flow --to onnx --out flow.onnx"),
+        (
+            "import-checkpoint",
+            "tsn-train import-checkpoint ucf101_flow_model_best.pth.tar --from tsn-pytorch "
+            "--modality flow --shards shards/ucf101 --out runs/imported",
         ),
         (
             "import-scores",

@@ -7,10 +7,12 @@ import click
 from train.commands.ablate import ablate
 from train.commands.crossval import crossval
 from train.commands.evaluate import evaluate
+from train.commands.export import export
 from train.commands.features import features
 from train.commands.fit import fit
 from train.commands.fuse import fuse
 from train.commands.head import head
+from train.commands.import_checkpoint import import_checkpoint
 from train.commands.import_scores import export_scores, import_scores
 from train.commands.windows import windows
 from tsn_core.command_line import Program
@@ -32,6 +34,8 @@ for command in (
     features,
     head,
     windows,
+    export,
+    import_checkpoint,
     import_scores,
     export_scores,
 ):

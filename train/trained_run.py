@@ -13,7 +13,7 @@ from train.labels import check_labels
 from train.leakage import hashes
 from train.run_folder import RunFolder, load_checkpoint
 from train.subsets import subset_names
-from tsn_core.errors import CheckpointError
+from tsn_core.errors import CheckpointError, InputError
 from tsn_core.location import location
 from tsn_core.manifest import MANIFEST_NAME, Manifest, read_manifest
 from tsn_core.shard_set import ShardSet
@@ -57,7 +57,7 @@ def open_run(run: Path, *, shards: Path | None = None, checkpoint: str = "auto")
 
     Raises:
         CheckpointError: The folder is not that of a run, or the checkpoint is damaged.
-        InputError: There is no manifest.
+        InputError: There is no manifest, or no shards are named.
         ShardError: The shards are not there, or damaged.
     """
     folder = RunFolder(run)
@@ -66,6 +66,8 @@ def open_run(run: Path, *, shards: Path | None = None, checkpoint: str = "auto")
         checkpoint = "best" if config["val_subset"] == "val" else "last"
     path = folder.checkpoint(checkpoint)
     model, class_names, progress = load_checkpoint(path)
+    if shards is None and not config["shards"]:
+        raise InputError(f"{run}: was imported without shards; name them with --shards")
     root = location(config["shards"]) if shards is None else shards
     shard_set = ShardSet(root / config["modality_folder"])
     manifest = read_manifest(root / MANIFEST_NAME)

@@ -58,7 +58,8 @@ def make_backbone(name: str, in_channels: int, weights: str) -> tuple[nn.Module,
             )
     else:
         model = make_model(name)
-        head_name, num_features = _take_off_classifier(model, name)
+        head_name, num_features = find_classifier(model, name)
+        replace_layer(model, head_name, nn.Identity())
         head = (f"{head_name}.",)
     for layer in model.modules():
         if isinstance(layer, nn.Dropout):
@@ -222,19 +223,20 @@ def replace_layer(model: nn.Module, name: str, layer: nn.Module) -> None:
     setattr(model.get_submodule(parent), child, layer)
 
 
-def _take_off_classifier(model: nn.Module, name: str) -> tuple[str, int]:
-    """Replace the layer that gives the class scores, and return its name and its features.
+def find_classifier(model: nn.Module, name: str) -> tuple[str, int]:
+    """Return the name of the layer that gives the class scores, and the number of its features.
 
     It is the last linear layer; in SqueezeNet, which has none, the last 1x1 convolution.
+
+    Raises:
+        InputError: There is no such layer.
     """
     layers = list(model.named_modules())
     for path, layer in reversed(layers):
         if isinstance(layer, nn.Linear):
-            replace_layer(model, path, nn.Identity())
             return path, layer.in_features
     for path, layer in reversed(layers):
         if isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1):
-            replace_layer(model, path, nn.Identity())
             return path, layer.in_channels
     raise InputError(
         f"{name}: no linear layer and no 1x1 convolution to take off as classifier; choose another "

@@ -78,6 +78,19 @@ def make_model(name: str) -> torch.nn.Module:
     return load_torchvision().models.get_model(name, weights=None, **options)
 
 
+def imagenet_classes(name: str) -> tuple[str, ...]:
+    """Return the names of the 1000 classes that torchvision's weights of a model know, by id.
+
+    Raises:
+        InputError: There are no such weights.
+    """
+    try:
+        weights = load_torchvision().models.get_model_weights(name).DEFAULT
+        return tuple(weights.meta["categories"])
+    except (AttributeError, KeyError, ValueError):
+        raise InputError(f"{name}: torchvision does not name its classes") from None
+
+
 def imagenet_weights(name: str) -> dict[str, torch.Tensor]:
     """Return torchvision's ImageNet weights of a model, downloaded unless cached.
 
