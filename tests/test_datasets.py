@@ -112,16 +112,14 @@ def test_missing_folder(tmp_path):
         "--data DIR"
     )
     assert failure("hmdb51", data) == (
-        f"{data}: no such folder; for HMDB51 put the class folders into its videos/ and the "
-        "*_test_splitN.txt files into its splits/; both archives (hmdb51_org.rar and "
-        "test_train_splits.rar) are at https://serre.lab.brown.edu/hmdb51.html, and unrar unpacks "
-        "them"
+        f"{data}: no such folder; get HMDB51 with: tsn-preprocess download hmdb51 --out DIR; or "
+        "put the class folders into its videos/ and the *_test_splitN.txt files into its splits/ "
+        "yourself, from the archives at https://serre.lab.brown.edu/hmdb51.html"
     )
     assert failure("ucf101", data) == (
-        f"{data}: no such folder; for UCF101 put the class folders into its videos/ and "
-        "classInd.txt, trainlist0N.txt and testlist0N.txt into its splits/; both archives "
-        "(UCF101.rar and UCF101TrainTestSplits-RecognitionTask.zip) are at "
-        "https://www.crcv.ucf.edu/data/UCF101.php"
+        f"{data}: no such folder; get UCF101 with: tsn-preprocess download ucf101 --out DIR; or "
+        "put the class folders into its videos/ and classInd.txt, trainlist0N.txt and "
+        "testlist0N.txt into its splits/ yourself, from the archives at https://www.crcv.ucf.edu/data/UCF101.php"
     )
 
 
@@ -381,10 +379,10 @@ def test_hmdb51_classes_need_lists(tmp_path):
     )
     data = make(tmp_path / "b", {"videos/jump/e.avi": "", "splits/readme.txt": ""})
     assert failure("hmdb51", data) == (
-        f"{data / 'splits'}: no *_test_splitN.txt files; for HMDB51 put the class folders into its "
-        "videos/ and the *_test_splitN.txt files into its splits/; both archives (hmdb51_org.rar "
-        "and test_train_splits.rar) are at https://serre.lab.brown.edu/hmdb51.html, and unrar "
-        "unpacks them"
+        f"{data / 'splits'}: no *_test_splitN.txt files; get HMDB51 with: tsn-preprocess download "
+        "hmdb51 --out DIR; or put the class folders into its videos/ and the *_test_splitN.txt "
+        "files into its splits/ yourself, from the archives at "
+        "https://serre.lab.brown.edu/hmdb51.html"
     )
 
 
@@ -458,9 +456,9 @@ def test_a_bad_line_of_ucf101(tmp_path, file, text, line, message):
 
 def test_ucf101_needs_its_lists(tmp_path):
     remedy = (
-        "for UCF101 put the class folders into its videos/ and classInd.txt, trainlist0N.txt and "
-        "testlist0N.txt into its splits/; both archives (UCF101.rar and "
-        "UCF101TrainTestSplits-RecognitionTask.zip) are at https://www.crcv.ucf.edu/data/UCF101.php"
+        "get UCF101 with: tsn-preprocess download ucf101 --out DIR; or put the class folders into "
+        "its videos/ and classInd.txt, trainlist0N.txt and testlist0N.txt into its splits/ "
+        "yourself, from the archives at https://www.crcv.ucf.edu/data/UCF101.php"
     )
     data = make(tmp_path, {"videos/Diving/v.avi": "", "splits/readme.txt": ""})
     assert failure("ucf101", data) == f"{data / 'splits' / 'classInd.txt'}: no such file; {remedy}"

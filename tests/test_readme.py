@@ -77,10 +77,9 @@ def test_make_extract_says_what_to_put_where():
     )
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr == (
-        "error: data/hmdb51: no such folder; for HMDB51 put the class folders into its videos/ "
-        "and the *_test_splitN.txt files into its splits/; both archives (hmdb51_org.rar and "
-        "test_train_splits.rar) are at https://serre.lab.brown.edu/hmdb51.html, and unrar unpacks "
-        "them\n"
+        "error: data/hmdb51: no such folder; get HMDB51 with: tsn-preprocess download hmdb51 "
+        "--out DIR; or put the class folders into its videos/ and the *_test_splitN.txt files into "
+        "its splits/ yourself, from the archives at https://serre.lab.brown.edu/hmdb51.html\n"
     )
 
 

@@ -105,8 +105,9 @@ def given_list(path: Path) -> tuple[Path, tuple[str, int] | None]:
         ('train', 2)
         >>> given_list(Path("something-something-v2-validation.json"))[1]
         ('val', 1)
-        >>> given_list(Path("test3=mine.csv"))
-        (PosixPath('mine.csv'), ('test', 3))
+        >>> path, place = given_list(Path("test3=mine.csv"))
+        >>> path.name, place
+        ('mine.csv', ('test', 3))
         >>> given_list(Path("mine.csv"))[1] is None
         True
     """

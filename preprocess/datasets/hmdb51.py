@@ -22,9 +22,9 @@ from tsn_core.errors import InputError
 from tsn_core.manifest import Manifest, Record
 
 REMEDY = (
-    "for HMDB51 put the class folders into its videos/ and the *_test_splitN.txt files into its "
-    "splits/; both archives (hmdb51_org.rar and test_train_splits.rar) are at "
-    "https://serre.lab.brown.edu/hmdb51.html, and unrar unpacks them"
+    "get HMDB51 with: tsn-preprocess download hmdb51 --out DIR; or put the class folders into its "
+    "videos/ and the *_test_splitN.txt files into its splits/ yourself, from the archives at "
+    "https://serre.lab.brown.edu/hmdb51.html"
 )
 _SPLIT_FILE = re.compile(r"^(?P<class>.+)_test_split(?P<split>\d+)$")
 _SUBSETS = {"0": None, "1": "train", "2": "test"}

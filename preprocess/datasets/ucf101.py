@@ -23,9 +23,9 @@ from tsn_core.errors import InputError
 from tsn_core.manifest import Manifest, Record
 
 REMEDY = (
-    "for UCF101 put the class folders into its videos/ and classInd.txt, trainlist0N.txt and "
-    "testlist0N.txt into its splits/; both archives (UCF101.rar and "
-    "UCF101TrainTestSplits-RecognitionTask.zip) are at https://www.crcv.ucf.edu/data/UCF101.php"
+    "get UCF101 with: tsn-preprocess download ucf101 --out DIR; or put the class folders into its "
+    "videos/ and classInd.txt, trainlist0N.txt and testlist0N.txt into its splits/ yourself, from "
+    "the archives at https://www.crcv.ucf.edu/data/UCF101.php"
 )
 
 
