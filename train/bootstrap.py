@@ -17,6 +17,7 @@ import numpy as np
 
 LEVEL = 0.95
 NUM_RESAMPLES = 10_000
+_CLASS_RESAMPLES = 2_000  # of each class: there are many classes, and their ends are coarse
 _NUMBERS_AT_ONCE = 1_000_000
 
 
@@ -52,8 +53,7 @@ def differences(
     Returns:
         ``top1``, ``mean_class_accuracy`` and their intervals, like ``intervals`` names them.
     """
-    numbers = labels * 4 + first * 2 + second
-    kinds = np.bincount(numbers, minlength=4 * num_classes).reshape(num_classes, 2, 2)
+    kinds = _paired_kinds(labels, first, second, num_classes)
 
     def of(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         totals = draws.sum(axis=(2, 3))
@@ -64,6 +64,41 @@ def differences(
     result: dict[str, Any] = {name: float(values[0]) for name, values in _joined([of(kinds[None])])}
     resampled = _joined([of(draws) for draws in _resamples(kinds)])
     return result | {f"{name}_interval": _interval(values) for name, values in resampled}
+
+
+def class_differences(
+    labels: np.ndarray, first: np.ndarray, second: np.ndarray, num_classes: int
+) -> np.ndarray:
+    """Return 95 % intervals of how much better the first of two tests is in each class.
+
+    The videos of each class are resampled by themselves.
+
+    Args:
+        labels: (V,) class ids.
+        first: Whether each video was right, (V,) bool.
+        second: The same of the other test.
+        num_classes: C.
+
+    Returns:
+        Low and high ends, (C, 2); NaN for a class without videos.
+    """
+    kinds = _paired_kinds(labels, first, second, num_classes).reshape(num_classes, 4)
+    totals = kinds.sum(axis=1)
+    generator = np.random.default_rng(0)
+    found = np.full((num_classes, 2), np.nan)
+    for label in np.flatnonzero(totals).tolist():
+        total = int(totals[label])
+        draws = generator.multinomial(total, kinds[label] / total, size=_CLASS_RESAMPLES)
+        found[label] = _interval((draws[:, 2] - draws[:, 1]) / total)
+    return found
+
+
+def _paired_kinds(
+    labels: np.ndarray, first: np.ndarray, second: np.ndarray, num_classes: int
+) -> np.ndarray:
+    """Return numbers of videos, (C, 2, 2): by whether the first and the second test was right."""
+    numbers = labels * 4 + first * 2 + second
+    return np.bincount(numbers, minlength=4 * num_classes).reshape(num_classes, 2, 2)
 
 
 def _resamples(kinds: np.ndarray) -> Iterator[np.ndarray]:

@@ -47,6 +47,18 @@ def align(parts: Sequence[Scores]) -> list[Scores]:
     ]
 
 
+def different_names(parts: Sequence[Scores], paths: Sequence[object]) -> list[str]:
+    """Return a name for each part that no other has: its own, or with its path where that is taken.
+
+    ``fusion`` is taken: by what the parts come to.
+    """
+    names: list[str] = []
+    for part, path in zip(parts, paths):
+        taken = part.name in (*names, "fusion")
+        names.append(f"{part.name} ({path})" if taken else part.name)
+    return names
+
+
 def fuse(parts: Sequence[Scores], weights: Sequence[float] | None) -> Scores:
     """Return the weighted sum of aligned scores.
 

@@ -7,6 +7,27 @@ from typing import Any
 
 import numpy as np
 
+from train.metrics import predictions
+from train.scores import Scores
+
+
+def right_videos(tests: Mapping[str, Scores]) -> dict[str, np.ndarray]:
+    """Return which videos each test had right, (V,) bool, by its name."""
+    return {
+        name: predictions(test.video_scores, test.labels) == test.labels
+        for name, test in tests.items()
+    }
+
+
+def best_input(right: Mapping[str, np.ndarray]) -> str:
+    """Return the input of a fusion with the best top-1 accuracy, the first of equals.
+
+    Args:
+        right: What ``right_videos`` returns of the inputs and, last, of the fusion.
+    """
+    *inputs, _ = right
+    return max(inputs, key=lambda name: right[name].mean())
+
 
 def class_accuracies(confusion: np.ndarray) -> np.ndarray:
     """Return the share of right videos of each class, (C,); NaN for a class without videos."""
@@ -26,9 +47,19 @@ def gains(accuracies: Mapping[str, np.ndarray], best: str) -> dict[str, np.ndarr
     Returns:
         Of every input over the first, and of the fusion over the best.
     """
-    *names, fusion = accuracies
-    pairs = [(name, names[0]) for name in names[1:]] + [(fusion, best)]
+    pairs = gain_pairs(list(accuracies), best)
     return {f"{a} over {b}": accuracies[a] - accuracies[b] for a, b in pairs}
+
+
+def gain_pairs(tests: Sequence[str], best: str) -> list[tuple[str, str]]:
+    """Return which test is compared with which, as ``gains`` does.
+
+    Args:
+        tests: Names of the inputs of a fusion in their order, then of the fusion.
+        best: Name of the best input.
+    """
+    *names, fusion = tests
+    return [(name, names[0]) for name in names[1:]] + [(fusion, best)]
 
 
 def gain_rows(

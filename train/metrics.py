@@ -23,9 +23,20 @@ def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int) -> float:
         >>> top_k_accuracy(np.array([[1.0, 2.0], [2.0, 2.0]]), np.array([1, 0]), 1)
         0.5
     """
+    return float((ranks(scores, labels) <= k).mean())
+
+
+def ranks(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return the place of each video's label among its scores, (V,) int64; 1 is the largest score.
+
+    Of equal scores its own comes last, and so does NaN, as ``top_k_accuracy`` counts.
+
+    Examples:
+        >>> ranks(np.array([[1.0, 2.0], [2.0, 2.0]]), np.array([1, 0]))
+        array([1, 2])
+    """
     own = scores[np.arange(len(labels)), labels]
-    not_below = (~(scores < own[:, None])).sum(axis=1)  # itself included
-    return float((not_below <= k).mean())
+    return (~(scores < own[:, None])).sum(axis=1)  # itself included
 
 
 def predictions(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -14,8 +14,8 @@ from train import mistakes as mistake_table
 from train.bootstrap import differences
 from train.csv_file import write_csv
 from train.fuse import fuse
-from train.gain import class_accuracies, gain_rows, gains
-from train.metrics import confusion_matrix, predictions, summarize, table
+from train.gain import best_input, class_accuracies, gain_rows, gains, right_videos
+from train.metrics import confusion_matrix, summarize, table
 from train.plots import plot_confusion, plot_gains
 from train.scores import SCORES_NAME, Scores, subset_path, write_scores
 from tsn_core.atomic import write_text
@@ -120,11 +120,8 @@ def write_gains(parts: Mapping[str, Scores], fused: Scores, folder: Path) -> dic
     """
     class_names = fused.class_names.tolist()
     tests = {**parts, fused.name: fused}
-    right = {
-        name: predictions(test.video_scores, test.labels) == test.labels
-        for name, test in tests.items()
-    }
-    best = max(parts, key=lambda name: right[name].mean())
+    right = right_videos(tests)
+    best = best_input(right)
     accuracies = {
         name: class_accuracies(confusion_matrix(test.video_scores, test.labels))
         for name, test in tests.items()

@@ -26,6 +26,16 @@ def one_line(text: str) -> str:
     if len(text) > _MOST_CHARACTERS:
         head = _MOST_CHARACTERS - _LAST_CHARACTERS - 1
         text = f"{text[:head]}…{text[-_LAST_CHARACTERS:]}"
+    return visible(text)
+
+
+def visible(text: str) -> str:
+    r"""Return a text whose control characters, which could disguise the rest, are spelled out.
+
+    Examples:
+        >>> visible("a\nb")
+        'a\\nb'
+    """
     return _UNSEEN.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 

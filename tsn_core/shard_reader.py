@@ -28,6 +28,8 @@ from tsn_core.shard_format import (
     check_sound,
 )
 
+_WRITERS = ("package", "opencv")
+
 
 class _VersionError(ShardError):
     """The file is a shard, of another version of the format."""
@@ -45,6 +47,7 @@ class Shard:
         header: Its root attributes.
         tables: Everything but the images.
         table_crc32: Checksum of the tables, and with them of all images.
+        versions: Of ``package`` and ``opencv``, that wrote it; those that it names.
     """
 
     def __init__(self, path: str | os.PathLike[str], cache: ShardCache | None = None) -> None:
@@ -69,6 +72,8 @@ class Shard:
                 self.tables = _read_tables(file)
                 offset, size = _locate_images(file)
                 self.table_crc32 = _attribute(file, "table_crc32", int)
+                written = {name: file.attributes.get(f"{name}_version") for name in _WRITERS}
+                self.versions = {name: text for name, text in written.items() if type(text) is str}
         except StructureError as error:
             raise ShardError(
                 f"{self.path}: damaged: {error}; delete the file and extract again"

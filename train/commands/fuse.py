@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,14 +88,21 @@ def fuse(inputs: tuple[Path, ...], weights: tuple[float, ...], search: bool, out
         remark = "" if weights else fusion.spread_remark(parts)
         if remark:
             click.echo(remark, err=True)
-    named: dict[str, Scores] = {}
-    for part, path in zip(parts, inputs):
-        taken = part.name in (*named, "fusion")
-        named[f"{part.name} ({path})" if taken else part.name] = part
+    named = dict(zip(fusion.different_names(parts, inputs), parts))
+    folders = [path if path.is_dir() else path.parent for path in inputs]
+    how["folders"] = {name: _relative(path, out) for name, path in zip(named, folders)}
     metrics = write_fusion(named, chosen, out, how)
     click.echo(fusion_text(read_scores(out), metrics))
     files = RESULT_FILES + (GAIN_FILES if len(parts) > 1 else ())
     click.echo(f"\n{out}: {', '.join(files)}")
+
+
+def _relative(path: Path, folder: Path) -> str:
+    """Return a path as seen from a folder, so that both may move; absolute on another drive."""
+    try:
+        return Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:
+        return path.absolute().as_posix()
 
 
 def _aligned(parts: list[Scores], what: str) -> list[Scores]:
