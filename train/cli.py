@@ -14,6 +14,7 @@ from train.commands.fuse import fuse
 from train.commands.head import head
 from train.commands.import_checkpoint import import_checkpoint
 from train.commands.import_scores import export_scores, import_scores
+from train.commands.report import report
 from train.commands.windows import windows
 from tsn_core.command_line import Program
 from tsn_core.version import __version__
@@ -33,6 +34,7 @@ for command in (
     ablate,
     features,
     head,
+    report,
     windows,
     export,
     import_checkpoint,

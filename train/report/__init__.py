@@ -1,0 +1,1 @@
+"""One page about trained and tested networks: ``tsn-train report``."""
