@@ -42,7 +42,7 @@ def test_help_lists_the_commands():
     text = run_program("--help").stdout
     commands = [
         *("ablate", "crossval", "evaluate", "export", "export-scores", "features", "fit", "fuse"),
-        *("head", "import-checkpoint", "import-scores", "windows"),
+        *("head", "import-checkpoint", "import-scores", "report", "windows"),
     ]
     assert re.findall(r"^  (\w[\w-]+)  ", text, re.MULTILINE) == commands
 
