@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -16,7 +17,7 @@ from preprocess.download.fetch import Fetched, entry_of, fetch, file_hash, role_
 from preprocess.download.layout import class_files, defect
 from preprocess.download.published import Archive, Published, Source
 from preprocess.download.receipt import RECEIPT_NAME, read_receipt
-from preprocess.download.unpack import Unpacking
+from preprocess.download.unpack import Unpacking, require_rar
 from preprocess.progress import size_text
 from tsn_core.atomic import unwritable
 from tsn_core.errors import DownloadError, InputError, OutputError
@@ -110,12 +111,15 @@ def _bring(
         for archive in published.archives
         if archive.role in wanted and archive.role not in roles
     ]
+    if any(source.name.endswith(".rar") for a in archives for source in a.sources[:1]):
+        require_rar(archives[0].sources[0].name)
     _check_space(published, out, work, wanted, archives)
-    for given in (*local, *(fetch(archive, work, display) for archive in archives)):
-        receipt.check(given.entry, out / RECEIPT_NAME)
-        receipt.entries[given.entry.name] = given.entry
+    # the small one first: if its server is down, that is better known before hours of download
+    archives.sort(key=lambda archive: archive.num_bytes)
+    for given in chain(local, (fetch(archive, work, display) for archive in archives)):
+        new = receipt.note(given.entry, out / RECEIPT_NAME)
         receipt.write(out / RECEIPT_NAME, notice(published))
-        if not given.entry.vouched_by:
+        if new and not given.entry.vouched_by:
             display.tell(
                 f"{given.entry.name}: nobody has published a checksum of it; its sha256 "
                 f"{given.entry.sha256} is now in {out / RECEIPT_NAME} and compared from now on"

@@ -47,22 +47,28 @@ class Receipt:
     entries: dict[str, Entry] = field(default_factory=dict)
     num_videos: int | None = None
 
-    def check(self, entry: Entry, path: Path) -> None:
-        """Compare an archive with what it was the first time.
+    def note(self, entry: Entry, path: Path) -> bool:
+        """Compare an archive with what it was the first time, or note it if this is the first.
 
         Args:
             entry: Of the archive now.
             path: Where this receipt lies.
 
+        Returns:
+            Whether it is the first time.
+
         Raises:
             DownloadError: It is another file.
         """
         known = self.entries.get(entry.name)
-        if known is not None and known.sha256 != entry.sha256:
+        if known is None:
+            self.entries[entry.name] = entry
+        elif known.sha256 != entry.sha256:
             raise DownloadError(
                 f"{entry.name}: it had sha256 {known.sha256} when it was first downloaded, now "
                 f"{entry.sha256}; if you know why it has changed, remove {path} and run again"
             )
+        return known is None
 
     def write(self, path: Path, notice: dict[str, str]) -> None:
         """Write it, with what is to be known about the dataset."""

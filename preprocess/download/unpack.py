@@ -118,7 +118,7 @@ class Unpacking:
             (program[0], partial(program_members, program, folder=folder)) for program in programs()
         )
         if not readers:
-            raise MissingDependencyError(f"{path.name}: nothing here unpacks RAR; {INSTALL}")
+            require_rar(path.name)
         return readers
 
     def _write_all(
@@ -178,6 +178,16 @@ class Unpacking:
                 file.write(block)
                 if count:
                     self.advance(len(block))
+
+
+def require_rar(name: str) -> None:
+    """Refuse before a long download what could not be unpacked after it.
+
+    Raises:
+        MissingDependencyError: Nothing here can read RAR archives.
+    """
+    if not have_libarchive() and not programs():
+        raise MissingDependencyError(f"{name}: nothing here unpacks RAR; {INSTALL}")
 
 
 @contextmanager
