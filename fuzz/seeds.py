@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -161,6 +162,41 @@ def folder_lists() -> list[bytes]:
     """Return a split list and classes.txt."""
     train = _lines(f"{NAMES[0]} nod", f"{NAMES[1]} wave", f"{NAMES[2]} 1")
     return [SEPARATOR.join([train, b"nod\nwave\n"])]
+
+
+def result_pickles() -> list[bytes]:
+    """Return scores as mmaction2 has written them, with torch's tensors and NumPy's arrays."""
+    import torch
+
+    rows = np.random.default_rng(0).normal(size=(len(NAMES), len(CLASSES)))
+    arrays = list(rows.astype(np.float32))
+    tensors = [
+        {"pred_score": torch.from_numpy(row), "gt_label": torch.tensor([label])}
+        for row, label in zip(rows, (0, 1, 1))
+    ]
+    nested = [{"pred_scores": {"item": sample["pred_score"]}} for sample in tensors]
+    return [
+        *(pickle.dumps(arrays, protocol) for protocol in (0, 2, 5)),
+        *(pickle.dumps(tensors, protocol) for protocol in (2, 4)),
+        pickle.dumps(nested, 4),
+        pickle.dumps(rows.tolist(), 4),
+    ]
+
+
+def result_texts() -> list[bytes]:
+    """Return scores as our JSON, and as mmaction2's."""
+    videos = [
+        {"name": name, "label": label, "scores": [0.5, -1.25]}
+        for name, label in zip(NAMES, (0, 1, 1))
+    ]
+    named = {"class_names": list(CLASSES), "videos": videos}
+    return [json.dumps(named).encode(), json.dumps([[0.5, -1.25]] * len(NAMES)).encode()]
+
+
+def result_tables() -> list[bytes]:
+    """Return scores as CSV."""
+    rows = [f"{name},{label},0.5,-1.25" for name, label in zip(NAMES, ("nod", "wave", "1"))]
+    return [_lines("name,label,nod,wave", *rows)]
 
 
 def jpegs() -> list[bytes]:

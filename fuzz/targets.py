@@ -12,11 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
+import numpy as np
+
 from fuzz import seeds
+from fuzz.pickle_mutations import mutate_pickle
 from fuzz.shard_mutations import mutate_shard
 from fuzz.text_mutations import mutate_json, mutate_text
 from preprocess.datasets import scan_dataset
 from train.annotations import read_annotations
+from train.foreign_scores import to_scores
+from train.score_formats import read_results
+from train.scores import SCORES_NAME, read_scores, write_scores
 from tsn_core.check import folder_defects
 from tsn_core.codec import MOST_PIXELS_PER_BYTE, decode_image, jpeg_shape
 from tsn_core.errors import TSNError
@@ -120,9 +126,35 @@ def _dataset(kind: str, names: tuple[str, ...]) -> Callable[[bytes, Path], None]
     return check
 
 
-def _jpeg(data: bytes, folder: Path) -> None:
-    import numpy as np
+def _results(kind: str, suffix: str) -> Callable[[bytes, Path], None]:
+    """Return the target of a file of scores."""
 
+    def check(data: bytes, folder: Path) -> None:
+        path = folder / f"result.{suffix}"
+        path.write_bytes(data)
+        results = read_results(
+            path,
+            kind,
+            num_videos=len(seeds.NAMES),
+            num_classes=len(seeds.CLASSES),
+            allow_pickle=True,
+        )
+        scores = to_scores(
+            results,
+            name="theirs",
+            source=path,
+            listed=(list(seeds.NAMES), np.array([0, 1, 1])),
+            class_names=None if results.class_names else seeds.CLASSES,
+            like=None,
+            probabilities=False,
+        )
+        write_scores(scores, folder / SCORES_NAME)
+        assert read_scores(folder).names.tolist() == scores.names.tolist()
+
+    return check
+
+
+def _jpeg(data: bytes, folder: Path) -> None:
     array = np.frombuffer(data, np.uint8)
     shape = jpeg_shape(array)
     if shape is None or shape[0] * shape[1] > MOST_PIXELS_PER_BYTE * len(data):
@@ -169,5 +201,8 @@ TARGETS = {
         seeds.folder_lists,
         mutate_text,
     ),
+    "result-pickle": Target(_results("mmaction2", "pkl"), seeds.result_pickles, mutate_pickle),
+    "result-json": Target(_results("json", "json"), seeds.result_texts, mutate_json),
+    "result-csv": Target(_results("csv", "csv"), seeds.result_tables, mutate_text),
     "jpeg": Target(_jpeg, seeds.jpegs, _mutated_jpeg),
 }

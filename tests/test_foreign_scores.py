@@ -243,6 +243,10 @@ BOMBS = {
         naming(b"K\x01)R"),
         "{}: a pickle that calls what is no name; write the scores again",
     ),
+    "a name that is a number": (
+        naming(b"K\x01K\x02\x93"),
+        "{}: a pickle that names what is no text; write the scores again",
+    ),
     "a part that lies elsewhere": (
         naming(b"K\x01Q"),
         "{}: a pickle of which parts lie elsewhere; write the scores again",
@@ -437,6 +441,12 @@ def test_a_list_of_another_order(ours, tmp_path):
 )
 def test_what_does_not_fit(array_file, ours, changes, message):
     assert message_of(imported, array_file, ours, **changes) == f"{array_file}: {message}"
+
+
+def test_scores_beyond_single_precision(ours, tmp_path):
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps([[1e39, 0, 0]] * 3))
+    assert message_of(imported, path, ours) == f"{path}: its scores are not all finite"
 
 
 def test_probabilities_become_scores(ours, tmp_path):

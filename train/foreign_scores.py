@@ -132,11 +132,12 @@ def to_scores(
         twice = next(one for one in names if names.count(one) > 1)
         raise InputError(f"{source}: {twice} stands in it twice; every video must have one name")
     values = results.scores
-    if not np.isfinite(values).all():
-        raise InputError(f"{source}: its scores are not all finite")
     if probabilities:
         values = np.log(np.maximum(values, _SMALLEST))
-    video_scores = values.astype(np.float32)
+    with np.errstate(over="ignore"):
+        video_scores = values.astype(np.float32)
+    if not np.isfinite(video_scores).all():
+        raise InputError(f"{source}: its scores are not all finite")
     return Scores(
         name=name,
         names=np.array(names),

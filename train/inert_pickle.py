@@ -129,6 +129,8 @@ class _Machine:
 
     def stack_named(self, _: Any) -> None:
         name, module = self._stack.pop(), self._stack.pop()
+        if not isinstance(name, str) or not isinstance(module, str):
+            raise _Defect("a pickle that names what is no text")
         self._known(f"{module}.{name}")
 
     def call(self, _: Any) -> None:
