@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from preprocess.commands.download import download
+from preprocess.commands.export import export
 from preprocess.commands.extract import extract
 from preprocess.commands.plan import plan
 from preprocess.commands.retry import retry
@@ -22,5 +23,5 @@ def main() -> None:
     """Videos to compact HDF5 shards of RGB frames, optical flow and RGB differences."""
 
 
-for command in (download, scan, plan, extract, retry, try_video, verify, synth):
+for command in (download, scan, plan, extract, retry, try_video, verify, synth, export):
     main.add_command(command)

@@ -24,9 +24,11 @@ def images(height, width, parts, kind):
     if kind == "noise":  # every coefficient, and many stuffed bytes
         return generator.integers(0, 256, shape, dtype=np.uint8)
     if kind == "extreme":  # the largest DC differences
-        return np.repeat(np.array([0, 255] * parts)[:parts], height * width).reshape(
-            shape
-        ).astype(np.uint8)
+        return (
+            np.repeat(np.array([0, 255] * parts)[:parts], height * width)
+            .reshape(shape)
+            .astype(np.uint8)
+        )
     coarse = generator.integers(100, 156, (parts, 4, 5)).astype(np.uint8)
     return np.stack([cv2.resize(one, (width, height)) for one in coarse])
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +28,7 @@ _BLOCK = 8
 
 
 @functools.cache
-def _walker():
+def _walker() -> Callable[..., np.ndarray]:
     """Return the compiled ``walk``, from this machine's cache of compiled code."""
     with numba_cache([Path(__file__).with_name("jpeg_scan.py")]):
         from preprocess.exchange.jpeg_scan import walk
