@@ -407,7 +407,7 @@ def test_broken_archives(tmp_path, monkeypatch, data):
     monkeypatch.setenv("PATH", "")
     message = refusal(tmp_path, data)
     assert message.startswith("a.rar") and "damaged, cut short or protected (" in message
-    assert message.endswith("); remove it and fetch it again")
+    assert message.endswith(f"); remove {tmp_path / 'a.rar'} and fetch it again")
 
 
 def test_an_archive_that_a_password_protects(tmp_path, monkeypatch):
@@ -478,7 +478,8 @@ def test_a_program_unpacks_instead(tmp_path, unar):
     assert "'link' is a symbolic link" in refusal(tmp_path, VIDEOS)
     unar(status=2)
     assert refusal(tmp_path, VIDEOS) == (
-        "a.rar: damaged, cut short or protected (unar: cannot do it); remove it and fetch it again"
+        "a.rar: damaged, cut short or protected (unar: cannot do it); remove "
+        f"{tmp_path / 'a.rar'} and fetch it again"
     )
 
 

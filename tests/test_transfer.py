@@ -116,6 +116,23 @@ def test_kill_minus_nine(tmp_path):
     assert asked[-1][1] == (f"bytes={have}-" if have else None)
 
 
+def test_a_kill_between_note_and_file_leaves_no_false_note(tmp_path, monkeypatch):
+    """The bytes of an older file are gone before anything is noted about the new one."""
+    import preprocess.download.transfer as module
+
+    (tmp_path / "f.rar.part").write_bytes(b"older")
+    there = []
+
+    def killed(path, text):
+        there.append((tmp_path / "f.rar.part").exists())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "write_text", killed)
+    with serving({"/f.rar": Served(DATA)}) as (url, _), pytest.raises(KeyboardInterrupt):
+        get(tmp_path, url("/f.rar"))
+    assert there == [False]
+
+
 def test_a_part_without_or_with_a_broken_note_is_read_anew(tmp_path):
     with serving({"/f.rar": Served(DATA)}) as (url, asked):
         for note in (None, b"{", b"[]", b'{"url": 1, "length": "x"}'):

@@ -172,6 +172,8 @@ class Transfer:
         self, url: str, got: Response, start: int, total: int | None, state: dict[str, Any]
     ) -> None:
         try:
+            if not start:
+                self.discard()  # else a kill here would leave a note about other bytes
             write_text(self._state_path, json.dumps(state))
             with self.part.open("ab" if start else "wb") as file:
                 self.show(start, total)

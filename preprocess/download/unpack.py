@@ -69,6 +69,7 @@ class Unpacking:
     place: Place
     advance: Callable[[int], None]
     workspace: Path
+    _path: Path = Path()
     _done: set[str] = field(default_factory=set)
 
     def run(self, path: Path) -> None:
@@ -85,7 +86,7 @@ class Unpacking:
             with (self.workspace / _DONE).open("a+", encoding="utf-8") as file:
                 file.seek(0)
                 self._done = set(file.read().split("\n"))
-            size = path.stat().st_size
+            self._path, size = path, path.stat().st_size
             budget = _Budget(path.name, max(_LEAST_ALLOWANCE, _MOST_RATIO * size), _MOST_FILES)
             self._unpack(path, path.name, self.root, budget, outer=True)
         except OSError as error:
@@ -102,8 +103,8 @@ class Unpacking:
                 self._write_all(reader(path), label, stem, root, budget, outer)
                 return
         raise ArchiveError(
-            f"{label}: damaged, cut short or protected ({'; '.join(problems)}); remove it and "
-            "fetch it again"
+            f"{label}: damaged, cut short or protected ({'; '.join(problems)}); remove "
+            f"{self._path} and fetch it again"
         )
 
     def _readers(self, path: Path, *, outer: bool) -> list[tuple[str, Reader]]:
