@@ -552,3 +552,12 @@ def test_another_failure_of_torchvision_is_not_hidden(monkeypatch):
     monkeypatch.setattr("importlib.import_module", broken)
     with pytest.raises(OSError, match=r"^libjpeg\.so: cannot open shared object file$"):
         load_torchvision.__wrapped__()
+
+
+def test_weights_of_tsn_pytorch_need_to_be_imported(tmp_path):
+    path = tmp_path / "x.pth.tar"
+    torch.save({"state_dict": {"module.base_model.conv1.weight": torch.zeros(1)}}, path)
+    assert weights_error(path) == (
+        f"{path}: a checkpoint of tsn-pytorch or TSM; make a run of it with tsn-train "
+        "import-checkpoint, and give the last.pt of that"
+    )

@@ -109,7 +109,7 @@ def test_the_same_scores_and_the_way_back(modality, channels, share, tmp_path):
         3,
         5 if channels > 3 else 1,
     )
-    snippets = images_of(ours, size=64)
+    snippets = images_of(ours, size=32)
     with torch.inference_mode():
         expected = theirs(their_input(snippets.flatten(0, 1), modality))
         found, _ = ours(snippets)
@@ -147,7 +147,7 @@ def test_a_network_from_caffe(std, tmp_path):
     mean = (104.0, 117.0, 128.0)
     chosen = convention("tsn-pytorch", "rgb", "bgr", mean, std)
     ours = import_network(read_foreign(path), path, "rgb", chosen)
-    snippets = images_of(ours, size=64)
+    snippets = images_of(ours, size=32)
     bgr = snippets.flatten(0, 1).flip(1).float()
     usual = tuple(255 * value for value in IMAGENET_STD[::-1])
     with torch.inference_mode():
@@ -217,7 +217,7 @@ def test_a_state_dict_of_torchvision(name, tmp_path):
     foreign = read_foreign(tmp_path / "w.pth", backbone=None if name == "resnet18" else name)
     assert (foreign.kind, foreign.backbone) == ("torchvision", name)
     ours = import_network(foreign, "w.pth", "rgb", convention("torchvision", "rgb"))
-    snippets = images_of(ours, n=1, size=64)
+    snippets = images_of(ours, n=1, size=32)
     with torch.inference_mode():
         expected = whole(their_input(snippets[0], "rgb"))
         found = ours(snippets)[1][0]

@@ -74,7 +74,7 @@ def read_results(
     Args:
         path: Of the file.
         kind: One of ``FORMATS``.
-        num_videos: That it must have, V; mmaction2 names no videos, so that it is needed there.
+        num_videos: That it must have, V; needed where it does not name them, as mmaction2's.
         num_classes: That it must have, C; likewise.
         allow_pickle: Whether to read a pickle at all. Nothing in it is executed.
 
@@ -112,6 +112,9 @@ def _read_json(path: Path, data: bytes) -> Any:
 
 def _samples(path: Path, content: Any, num_videos: int | None, num_classes: int | None) -> Results:
     """Return the scores in mmaction2's list, one entry for each video in the list file's order."""
+    names = _file_names(content)
+    if num_videos is None and names is not None:
+        num_videos = len(names)
     if num_videos is None or num_classes is None:
         raise InputError(
             f"{path}: names neither videos nor classes; give the list file that was tested on with "
@@ -138,7 +141,14 @@ def _samples(path: Path, content: Any, num_videos: int | None, num_classes: int 
         if label is not None:
             labels.append(_label(_item(label), path, f"the label of video {place}"))
     complete = len(labels) == num_videos
-    return Results(scores, np.array(labels, np.int64) if complete else None)
+    return Results(scores, np.array(labels, np.int64) if complete else None, names)
+
+
+def _file_names(content: Any) -> tuple[str, ...] | None:
+    """Return the ``filename`` of every sample, as ours have them; None if one has none."""
+    samples = content if isinstance(content, list) else []
+    names = tuple((_fields(sample) or {}).get("filename") for sample in samples)
+    return names if names and all(isinstance(name, str) for name in names) else None
 
 
 def _fields(sample: Any) -> dict[Any, Any] | None:

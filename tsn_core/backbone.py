@@ -153,7 +153,13 @@ def read_state(path: str | os.PathLike[str], backbone: str) -> dict[str, torch.T
         state = state["state_dict"]
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise CheckpointError(f"{path}: a state dict (name to tensor) expected; check --weights")
-    return {str(key).removeprefix("module."): value for key, value in state.items()}
+    state = {str(key).removeprefix("module."): value for key, value in state.items()}
+    if any(key.startswith("base_model.") for key in state):
+        raise CheckpointError(
+            f"{path}: a checkpoint of tsn-pytorch or TSM; make a run of it with tsn-train "
+            "import-checkpoint, and give the last.pt of that"
+        )
+    return state
 
 
 def _backbone_of_checkpoint(
