@@ -3,6 +3,7 @@
 import pytest
 import torch
 from conftest import stored
+from rich.console import Console
 from torch import nn
 from train_helpers import (
     failure,
@@ -15,6 +16,7 @@ from train_helpers import (
     write_dataset,
 )
 
+from train.long_videos import score_videos
 from train.run_folder import load_checkpoint
 from tsn_core.temporal_shift import shift, shifted_layers
 from tsn_core.torchvision_models import make_model
@@ -131,6 +133,25 @@ def test_settings_with_a_shift_survive_their_dictionary():
 )
 def test_settings_that_do_not_go_together(changes, message):
     assert message_of(make_tsn, **changes) == message
+
+
+def test_snippets_one_by_one_have_no_scores():
+    videos = score_videos(
+        make_tsn(temporal_shift=8),
+        None,
+        [],
+        scales=(1.0,),
+        stride=0.8,
+        crops=1,
+        input_size=32,
+        num_workers=0,
+        device=torch.device("cpu"),
+        console=Console(quiet=True),
+    )
+    assert message_of(next, videos) == (
+        "windows need the scores of single snippets, which a temporal shift mixes; choose a run "
+        "without --temporal-shift"
+    )
 
 
 def test_a_network_with_a_shift_is_trained_and_tested(tmp_path):

@@ -147,8 +147,9 @@ def _samples(path: Path, content: Any, num_videos: int | None, num_classes: int 
 def _file_names(content: Any) -> tuple[str, ...] | None:
     """Return the ``filename`` of every sample, as ours have them; None if one has none."""
     samples = content if isinstance(content, list) else []
-    names = tuple((_fields(sample) or {}).get("filename") for sample in samples)
-    return names if names and all(isinstance(name, str) for name in names) else None
+    names = [(_fields(sample) or {}).get("filename") for sample in samples]
+    texts = tuple(name for name in names if isinstance(name, str))
+    return texts if texts and len(texts) == len(names) else None
 
 
 def _fields(sample: Any) -> dict[Any, Any] | None:
