@@ -7,6 +7,7 @@ import click
 from preprocess.commands.download import download
 from preprocess.commands.export import export
 from preprocess.commands.extract import extract
+from preprocess.commands.inspect import inspect
 from preprocess.commands.plan import plan
 from preprocess.commands.retry import retry
 from preprocess.commands.scan import scan
@@ -23,5 +24,17 @@ def main() -> None:
     """Videos to compact HDF5 shards of RGB frames, optical flow and RGB differences."""
 
 
-for command in (download, scan, plan, extract, retry, try_video, verify, synth, export):
+_COMMANDS = (
+    download,
+    scan,
+    plan,
+    extract,
+    retry,
+    try_video,
+    inspect,
+    verify,
+    synth,
+    export,
+)
+for command in _COMMANDS:
     main.add_command(command)
