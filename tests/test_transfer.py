@@ -277,3 +277,17 @@ def test_lines_of_progress_come_every_ten_seconds():
         progress_line("a.rar", 25_000_000, 50_000_000, 1e6),
     ]
     assert console.lines[-1] == "a.rar: 25.0 MB of 50.0 MB, 1.0 MB/s, 0:00:25 left"
+
+
+def test_a_terminal_sees_a_bar():
+    import io
+
+    from rich.console import Console
+
+    screen = io.StringIO()
+    display = Display(Console(file=screen, force_terminal=True, width=100))
+    with display.step("a[b].rar") as show:
+        show(25_000_000, 50_000_000)
+        show(50_000_000, 50_000_000)
+    assert "a[b].rar" in screen.getvalue()
+    assert "50.0/50.0 MB" in screen.getvalue()

@@ -224,7 +224,7 @@ def _unpack(published: Published, given: Fetched, work: Path, display: Display) 
             def advance(num_bytes: int) -> None:
                 nonlocal written
                 written += num_bytes
-                show(written, None)
+                show(written, max(written, given.entry.num_bytes))  # videos can hardly be packed
 
             temporary = root.with_suffix(".tmp")
             Unpacking(root, published.place, advance, temporary).run(given.path)
