@@ -41,7 +41,17 @@ def test_version():
 def test_help_lists_the_commands():
     text = run_program("--help").stdout
     commands = [
-        *("ablate", "crossval", "evaluate", "export", "export-scores", "features", "fit", "fuse"),
+        *(
+            "ablate",
+            "completion",
+            "crossval",
+            "evaluate",
+            "export",
+            "export-scores",
+            "features",
+            "fit",
+            "fuse",
+        ),
         *("head", "import-checkpoint", "import-scores", "report", "windows"),
     ]
     assert re.findall(r"^  (\w[\w-]+)  ", text, re.MULTILINE) == commands
@@ -95,8 +105,8 @@ def test_help_lists_the_commands():
     ],
 )
 def test_help_shows_an_example_that_parses(command, example):
-    text = " ".join(run_program(command, "--help").stdout.split())
-    assert f"Example: {example}" in text
+    text = run_program(command, "--help").stdout.replace(" \\\n", " ")
+    assert f"Example: {example}" in " ".join(text.split())
     arguments = example.split()[2:]
     context = main.commands[command].make_context(command, list(arguments))
     assert context.params

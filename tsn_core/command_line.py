@@ -15,7 +15,9 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from tsn_core.completion import completion
 from tsn_core.errors import TSNError
+from tsn_core.help_text import document
 from tsn_core.location import location
 from tsn_core.modality import MODALITIES, modality_names
 
@@ -23,8 +25,18 @@ from tsn_core.modality import MODALITIES, modality_names
 class Program(click.Group):
     """A click group that turns expected errors into one line and exit status 1.
 
-    Usage errors keep click's status 2; anything else is a bug and keeps its traceback.
+    Usage errors keep click's status 2; anything else is a bug and keeps its traceback. The help of
+    its commands is completed, see ``tsn_core.help_text``, and one prints the shell's completion.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.add_command(completion)
+
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        """Add a command, and complete its help."""
+        document(cmd)
+        super().add_command(cmd, name)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the chosen command."""
@@ -114,6 +126,12 @@ class Location(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """Return a ``Path``, or a ``RemotePath``."""
         return location(value)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Leave it to the shell, which knows the folders of this machine."""
+        return [CompletionItem(incomplete, type="file")]
 
 
 def cache_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -200,7 +200,12 @@ def _stored_options(names: tuple[str, ...], flow: str | tuple[str, ...]) -> Any:
             type=int,
             help="Units per snippet of flow and rgbdiff.  [default: 5]",
         ),
-        click.option("--codec", type=click.Choice(CODECS), default="jpeg"),
+        click.option(
+            "--codec",
+            type=click.Choice(CODECS),
+            default="jpeg",
+            help="How images are stored; raw needs no decoding and is many times larger.",
+        ),
         click.option("--quality", type=click.IntRange(1, 100), default=95, help="Of the JPEGs."),
     )
 
@@ -208,5 +213,7 @@ def _stored_options(names: tuple[str, ...], flow: str | tuple[str, ...]) -> Any:
 stored_options = _stored_options(("rgb",), "tvl1")
 every_stored_options = _stored_options(("rgb", "rgbdiff", "flow"), FLOW_ALGORITHMS)
 videos_per_shard_option = click.option(
-    "--videos-per-shard", type=int, help="[default: 64, fewer if that made less than 16 shards]"
+    "--videos-per-shard",
+    type=int,
+    help="Videos in one file.  [default: 64, fewer if that made less than 16 shards]",
 )

@@ -62,7 +62,12 @@ def dataset_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options that name a dataset: ``dataset``, ``data`` and ``lists``."""
     for option in reversed(
         (
-            click.option("--dataset", type=click.Choice(DATASETS), required=True),
+            click.option(
+                "--dataset",
+                type=click.Choice(DATASETS),
+                required=True,
+                help="How videos, labels and splits lie in --data.",
+            ),
             click.option("--data", type=FOLDER, required=True, help="Folder of the dataset."),
             click.option(
                 "--list",

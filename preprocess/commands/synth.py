@@ -31,7 +31,7 @@ from tsn_core.command_line import Size
     help="Length of the shortest video.  [default: motion 32, order 80, untrimmed 750]",
 )
 @click.option("--size", type=Size(), default="160x120", help="Of the frames.")
-@click.option("--seed", type=int, default=0)
+@click.option("--seed", type=int, default=0, help="Other numbers make other videos.")
 @click.option("--jobs", type=int, help="Worker processes.  [default: one for each core]")
 def synth(
     out: Path,

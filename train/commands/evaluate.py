@@ -8,6 +8,7 @@ import click
 
 from train.commands.options import (
     PATH,
+    checkpoint_option,
     device_option,
     loading_workers,
     shards_option,
@@ -18,12 +19,22 @@ from train.commands.options import (
 
 @click.command()
 @click.argument("run", type=PATH)
-@shards_option("[default: those that it was trained on]")
-@click.option("--split", type=int, help="[default: that of the training]")
-@click.option("--subset", type=click.Choice(["test", "val", "train"]), default="test")
-@click.option("--checkpoint", type=click.Choice(["auto", "last", "best"]), default="auto")
-@click.option("--num-snippets", type=int, default=25)
-@click.option("--crops", type=click.Choice(["1", "3", "10"]), default="10")
+@shards_option("Folder of a dataset's shards.  [default: those that it was trained on]")
+@click.option("--split", type=int, help="Which official split.  [default: that of the training]")
+@click.option(
+    "--subset",
+    type=click.Choice(["test", "val", "train"]),
+    default="test",
+    help="Which videos of the split.",
+)
+@checkpoint_option
+@click.option("--num-snippets", type=int, default=25, help="Snippets of each video.")
+@click.option(
+    "--crops",
+    type=click.Choice(["1", "3", "10"]),
+    default="10",
+    help="Crops of each frame; 10 are four corners and the centre, mirrored too.",
+)
 @click.option("--allow-trained", is_flag=True, help="Test on videos that were trained on, too.")
 @workers_option
 @device_option

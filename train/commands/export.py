@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from train.commands.options import PATH, shards_option, stderr_console
+from train.commands.options import PATH, checkpoint_option, shards_option, stderr_console
 
 _VIDEOS = 4  # of the test, to compare on
 
@@ -20,7 +20,7 @@ _VIDEOS = 4  # of the test, to compare on
     required=True,
     help="ONNX, a program of torch.export, or the weights under tsn-pytorch's names.",
 )
-@click.option("--checkpoint", type=click.Choice(["auto", "last", "best"]), default="auto")
+@checkpoint_option
 @click.option(
     "--part",
     type=click.Choice(["whole", "backbone"]),

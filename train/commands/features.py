@@ -9,6 +9,7 @@ import click
 
 from train.commands.options import (
     PATH,
+    checkpoint_option,
     device_option,
     loading_workers,
     shards_option,
@@ -27,15 +28,34 @@ _OF_BACKBONE = ("backbone", "weights", "modality", "shards")
 @click.option("--backbone", help="Instead of a run: any torchvision classification model.")
 @click.option("--weights", help="Of that: none, imagenet, or the path of a state dict.")
 @click.option("--modality", type=ModalityName(), help="That it sees.")
-@click.option("--flow", type=click.Choice(FLOW_ALGORITHMS), help="[default: the one there is]")
+@click.option(
+    "--flow",
+    type=click.Choice(FLOW_ALGORITHMS),
+    help="Which flow, where several were extracted.  [default: the one there is]",
+)
 @shards_option("Folder of a dataset's shards.  [default: the run's]")
-@click.option("--checkpoint", type=click.Choice(["auto", "last", "best"]), default="auto")
+@checkpoint_option
 @click.option("--split", type=int, help="Of the subset.  [default: that of the run, else 1]")
-@click.option("--subset", type=click.Choice(["all", "train", "val", "test"]), default="all")
-@click.option("--num-snippets", type=int, default=25)
-@click.option("--crops", type=click.Choice(["1", "3", "10"]), default="1")
+@click.option(
+    "--subset",
+    type=click.Choice(["all", "train", "val", "test"]),
+    default="all",
+    help="Which videos of the split.",
+)
+@click.option("--num-snippets", type=int, default=25, help="Snippets of each video.")
+@click.option(
+    "--crops",
+    type=click.Choice(["1", "3", "10"]),
+    default="1",
+    help="Crops of each frame; 10 are four corners and the centre, mirrored too.",
+)
 @click.option("--input-size", type=int, help="Side of the crops.  [default: the run's, else 224]")
-@click.option("--dtype", type=click.Choice(["float32", "float16"]), default="float32")
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float16"]),
+    default="float32",
+    help="Of the stored numbers; float16 halves the file.",
+)
 @workers_option
 @device_option
 @click.option("--out", type=PATH, required=True, help="HDF5 file to write.")

@@ -24,13 +24,19 @@ _OPTIMIZERS = {  # optimizer: (learning rate, factor of the head, tenths of the 
 }
 
 _ONE_RUN = (
-    click.option("--modality", type=ModalityName(), required=True),
-    click.option("--split", type=int, default=1),
+    click.option(
+        "--modality", type=ModalityName(), required=True, help="What the network sees of a video."
+    ),
+    click.option("--split", type=int, default=1, help="Which official split, 1 to 3."),
 )
-_SPLITS = click.option("--splits", metavar="1,2,…", help="[default: all that the dataset has]")
+_SPLITS = click.option("--splits", metavar="1,2,…", help="Which splits.  [default: all there are]")
 _SHARDS = (
     shards_option(required=True),
-    click.option("--flow", type=click.Choice(FLOW_ALGORITHMS), help="[default: the one there is]"),
+    click.option(
+        "--flow",
+        type=click.Choice(FLOW_ALGORITHMS),
+        help="Which flow, where several were extracted.  [default: the one there is]",
+    ),
 )
 _OPTIONS = (
     click.option(
@@ -53,7 +59,12 @@ _OPTIONS = (
         default="imagenet",
         help="none, imagenet, or the path of a state dict or of a checkpoint of fit.",
     ),
-    click.option("--consensus", type=click.Choice(CONSENSUS), default="avg"),
+    click.option(
+        "--consensus",
+        type=click.Choice(CONSENSUS),
+        default="avg",
+        help="How the scores of the snippets become those of the video.",
+    ),
     click.option("--top", type=int, default=2, help="Snippets that the topk consensus averages."),
     click.option("--num-segments", type=int, default=3, help="Snippets per video in training."),
     click.option(
@@ -94,7 +105,7 @@ _OPTIONS = (
         help="Corners and centre, or eight places between them too.",
     ),
     # the optimisation
-    click.option("--epochs", type=int, default=90),
+    click.option("--epochs", type=int, default=90, help="Passes over the training videos."),
     click.option("--batch-size", type=int, default=32, help="Videos per step, over all ranks."),
     click.option(
         "--accumulate",
@@ -102,7 +113,12 @@ _OPTIONS = (
         default=1,
         help="Compute each step in so many parts, one after the other, to save memory.",
     ),
-    click.option("--optimizer", type=click.Choice(sorted(_OPTIMIZERS)), default="sgd"),
+    click.option(
+        "--optimizer",
+        type=click.Choice(sorted(_OPTIMIZERS)),
+        default="sgd",
+        help="sgd is TSN's; adamw suits small datasets.",
+    ),
     click.option("--lr", type=float, help="Learning rate.  [default: sgd 0.001, adamw 0.0002]"),
     click.option(
         "--head-lr-factor",
@@ -110,7 +126,9 @@ _OPTIONS = (
         help="Of classifier and consensus.  [default: sgd 1, adamw 10]",
     ),
     click.option("--momentum", type=float, default=0.9, help="Of SGD."),
-    click.option("--weight-decay", type=float, default=0.0005),
+    click.option(
+        "--weight-decay", type=float, default=0.0005, help="Pull of the weights towards 0."
+    ),
     click.option(
         "--schedule",
         type=click.Choice(["step", "cosine"]),
@@ -128,7 +146,12 @@ _OPTIONS = (
         help="The rate rises over so many.  [default: sgd 0, adamw a tenth of the epochs]",
     ),
     click.option("--clip-gradient", type=float, default=20.0, help="Largest norm; 0: no clipping."),
-    click.option("--label-smoothing", type=float, default=0.0),
+    click.option(
+        "--label-smoothing",
+        type=float,
+        default=0.0,
+        help="Share of the target that goes to all classes alike.",
+    ),
     click.option(
         "--ema",
         type=float,
@@ -142,9 +165,14 @@ _OPTIONS = (
         default=0,
         help="Stop after so many epochs without a better validation; 0 never does.",
     ),
-    click.option("--seed", type=int, default=0),
+    click.option("--seed", type=int, default=0, help="The same one gives the same losses."),
     # the machine
-    click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16"]), default="fp32"),
+    click.option(
+        "--precision",
+        type=click.Choice(["fp32", "bf16", "fp16"]),
+        default="fp32",
+        help="Of the arithmetic; bf16 is faster and safer than fp16.",
+    ),
     click.option("--channels-last/--channels-first", default=False, help="Layout in memory."),
     click.option("--compile/--no-compile", default=False, help="Use torch.compile."),
     click.option(
@@ -153,7 +181,11 @@ _OPTIONS = (
         default=300.0,
         help="Write a checkpoint so often within an epoch, too.",
     ),
-    click.option("--worker-start", type=click.Choice(["fork", "spawn", "forkserver"])),
+    click.option(
+        "--worker-start",
+        type=click.Choice(["fork", "spawn", "forkserver"]),
+        help="How loading processes begin.  [default: as PyTorch does]",
+    ),
 )
 
 

@@ -19,17 +19,26 @@ from tsn_core.errors import InputError
 @click.option(
     "--shards", type=Location(), help="Where the splits are.  [default: as in the features]"
 )
-@click.option("--split", type=int, default=1)
-@click.option("--consensus", type=click.Choice(CONSENSUS), default="avg")
+@click.option("--split", type=int, default=1, help="Which official split, 1 to 3.")
+@click.option(
+    "--consensus",
+    type=click.Choice(CONSENSUS),
+    default="avg",
+    help="How the scores of the snippets become those of the video.",
+)
 @click.option("--top", type=int, default=2, help="Snippets that the topk consensus averages.")
 @click.option("--num-segments", type=int, default=3, help="Snippets per video in training.")
 @click.option("--dropout", type=float, default=0.5, help="Of the features.")
 @click.option("--head-dropout", type=float, default=0.2, help="Between the layers of gru.")
-@click.option("--epochs", type=int, help="[default: enough for 500 steps, at least 30]")
+@click.option(
+    "--epochs",
+    type=int,
+    help="Passes over the training videos.  [default: enough for 500 steps, at least 30]",
+)
 @click.option("--batch-size", type=int, default=32, help="Videos per step.")
 @click.option("--lr", type=float, default=0.001, help="Learning rate of AdamW; falls to 0.")
-@click.option("--weight-decay", type=float, default=0.01)
-@click.option("--seed", type=int, default=0)
+@click.option("--weight-decay", type=float, default=0.01, help="Pull of the weights towards 0.")
+@click.option("--seed", type=int, default=0, help="The same one gives the same losses.")
 @click.option("--allow-trained", is_flag=True, help="Test on videos the backbone was trained on.")
 @click.option("--out", type=PATH, required=True, help="Folder of the result.")
 def head(files: tuple[Path, ...], out: Path, **options: Any) -> None:

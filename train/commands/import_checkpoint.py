@@ -17,9 +17,15 @@ _KINDS = ("auto", "tsn-pytorch", "tsm", "torchvision")
 @click.argument("file", type=PATH)
 @click.option("--from", "kind", type=click.Choice(_KINDS), default="auto", help="Whose it is.")
 @click.option("--modality", type=click.Choice(MODALITIES), required=True, help="That it takes.")
-@click.option("--backbone", help="[default: the torchvision model whose weights these are]")
+@click.option(
+    "--backbone", help="The network.  [default: the torchvision model whose weights these are]"
+)
 @shards_option("Of the dataset, with its classes.  [default: none; then give --classes]")
-@click.option("--flow", type=click.Choice(FLOW_ALGORITHMS), help="[default: the one there is]")
+@click.option(
+    "--flow",
+    type=click.Choice(FLOW_ALGORITHMS),
+    help="Which flow, where several were extracted.  [default: the one there is]",
+)
 @click.option(
     "--classes",
     type=PATH,

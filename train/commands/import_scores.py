@@ -15,7 +15,10 @@ _FORMATS = ("mmaction2", "csv", "json", "npz")  # of train.score_formats, which 
 @click.command("import-scores")
 @click.argument("file", type=PATH)
 @click.option(
-    "--from", "kind", type=click.Choice(_FORMATS), help="[default: what the file's name tells]"
+    "--from",
+    "kind",
+    type=click.Choice(_FORMATS),
+    help="What wrote the file.  [default: what its name tells]",
 )
 @click.option(
     "--list",
@@ -100,9 +103,17 @@ def import_scores(
 @click.command("export-scores")
 @click.argument("run", type=PATH, metavar="RUN_OR_SCORES")
 @click.option(
-    "--to", "kind", type=click.Choice(_FORMATS), help="[default: what the file's name tells]"
+    "--to",
+    "kind",
+    type=click.Choice(_FORMATS),
+    help="What will read it.  [default: what the file's name tells]",
 )
-@click.option("--subset", type=click.Choice(["test", "val", "train"]), default="test")
+@click.option(
+    "--subset",
+    type=click.Choice(["test", "val", "train"]),
+    default="test",
+    help="Which test of the run.",
+)
 @click.option("--out", type=PATH, required=True, help="File to write.")
 def export_scores(run: Path, kind: str | None, subset: str, out: Path) -> None:
     """Write the scores of a tested run for another program.

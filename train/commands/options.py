@@ -30,6 +30,12 @@ workers_option = click.option(
     "--workers", type=int, help="Loading processes.  [default: 2, fewer on few cores]"
 )
 device_option = click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
+checkpoint_option = click.option(
+    "--checkpoint",
+    type=click.Choice(["auto", "last", "best"]),
+    default="auto",
+    help="Which weights; auto: the best if val videos chose it, else the last.",
+)
 
 
 def loading_workers(workers: int | None) -> int:

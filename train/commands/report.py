@@ -32,7 +32,7 @@ _MOST_MISTAKES = 500
     "--out",
     type=PATH,
     metavar="FILE.html",
-    help="[default: report.html in the fused folder, or else in the first run's]",
+    help="Page to write.  [default: report.html in the fused folder, or else in the first run's]",
 )
 def report(runs: tuple[Path, ...], subset: str, mistakes: int, out: Path | None) -> None:
     """Make one page of trained and tested runs: accuracies, mistakes, settings, sources.

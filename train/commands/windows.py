@@ -8,6 +8,7 @@ import click
 
 from train.commands.options import (
     PATH,
+    checkpoint_option,
     device_option,
     loading_workers,
     shards_option,
@@ -20,11 +21,21 @@ from tsn_core.errors import InputError
 @click.command()
 @click.argument("run", type=PATH)
 @shards_option("Extracted with --fps (or --dense).", required=True)
-@click.option("--split", type=int, help="[default: that of the training]")
-@click.option("--subset", type=click.Choice(["test", "val", "train", "all"]), default="test")
+@click.option("--split", type=int, help="Which official split.  [default: that of the training]")
+@click.option(
+    "--subset",
+    type=click.Choice(["test", "val", "train", "all"]),
+    default="test",
+    help="Which videos of the split.",
+)
 @click.option("--annotations", type=PATH, help="JSON file of when what happens, to compare with.")
-@click.option("--checkpoint", type=click.Choice(["auto", "last", "best"]), default="auto")
-@click.option("--crops", type=click.Choice(["1", "3", "10"]), default="1")
+@checkpoint_option
+@click.option(
+    "--crops",
+    type=click.Choice(["1", "3", "10"]),
+    default="1",
+    help="Crops of each frame; 10 are four corners and the centre, mirrored too.",
+)
 @click.option("--scales", default="1,2,4,8,16", help="Lengths of the windows in seconds.")
 @click.option("--stride", type=float, default=0.8, help="To the next window, as a share of it.")
 @click.option("--threshold", type=float, default=0.5, help="Least probability of an action.")
