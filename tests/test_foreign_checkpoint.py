@@ -277,8 +277,8 @@ def test_nothing_in_a_checkpoint_is_executed(tmp_path):
     path = save(TheirTSN(), tmp_path / "x.pth", optimizer=Hostile())
     assert refusal(path) == (
         f"{path}: holds os.getenv, which could run anything; tensors and plain values expected; "
-        "write it again where it was made, without anything but tensors: "
-        "torch.save({'state_dict': torch.load(FILE)['state_dict']}, NEW)"
+        "if you trust who made it, keep its tensors alone: "
+        "torch.save({'state_dict': torch.load(FILE, weights_only=False)['state_dict']}, NEW)"
     )
 
 
@@ -318,17 +318,17 @@ def test_networks_that_they_do_not_have(changes, what, tmp_path):
 
 def test_an_imported_run_is_tested_fine_tuned_and_exported(tmp_path):
     shards = write_dataset(tmp_path / "tiny", modalities=[stored("rgb")])
-    path = save(TheirTSN(share=8), tmp_path / "TSM_resnet18_segment3.pth")
+    path = save(TheirTSN(share=8), tmp_path / "tsm.pth")
     run = tmp_path / "run"
     command = ("import-checkpoint", path, "--modality", "rgb", "--input-size", 32)
     result = run_program(*command, "--shards", shards, "--out", run)
     assert result.exit_code == 0, result.output
     assert result.stderr == (
-        "TSM_resnet18_segment3.pth does not say how many channels it shifts: 1 in 8 is taken; "
-        "--temporal-shift says otherwise\n"
+        "the name tsm.pth does not say what TSM writes there (shift8, segment3): 1 in 8 channels, "
+        "8 segments are taken; --temporal-shift and --num-segments say otherwise\n"
     )
     assert result.stdout == (
-        f"{run}: tsm resnet18 on rgb, snippets of 1, 3 segments, shift 1/8, 2 classes; nobody "
+        f"{run}: tsm resnet18 on rgb, snippets of 1, 8 segments, shift 1/8, 2 classes; nobody "
         "knows which videos it was trained on\n"
     )
     quick = ("--num-snippets", 3, "--crops", 1, "--workers", 0, "--device", "cpu")

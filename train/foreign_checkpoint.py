@@ -25,8 +25,8 @@ from tsn_core.torchvision_models import make_model, model_names
 
 KINDS = ("tsn-pytorch", "tsm", "torchvision")
 _REMEDY = (
-    "write it again where it was made, without anything but tensors: "
-    "torch.save({'state_dict': torch.load(FILE)['state_dict']}, NEW)"
+    "if you trust who made it, keep its tensors alone: "
+    "torch.save({'state_dict': torch.load(FILE, weights_only=False)['state_dict']}, NEW)"
 )
 _USUAL = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "mobilenet_v2")
 _SHIFTED = ".net."

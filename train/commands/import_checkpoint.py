@@ -34,7 +34,9 @@ _KINDS = ("auto", "tsn-pytorch", "tsm", "torchvision")
 )
 @click.option("--split", type=int, default=1, help="To test on.")
 @click.option(
-    "--num-segments", type=int, help="Of its training.  [default: as the file's name says, else 3]"
+    "--num-segments",
+    type=int,
+    help="Of its training.  [default: as the file's name says, else 3, of TSM 8]",
 )
 @click.option(
     "--temporal-shift",
@@ -132,10 +134,14 @@ def import_checkpoint(
         input_size=input_size,
     )
     settings = model.settings
-    if foreign.shifted and foreign.shift_share is None and temporal_shift is None:
+    untold = (foreign.shift_share or temporal_shift) is None or (
+        foreign.num_segments or num_segments
+    ) is None
+    if foreign.shifted and untold:
         click.echo(
-            f"{file.name} does not say how many channels it shifts: 1 in "
-            f"{settings.temporal_shift} is taken; --temporal-shift says otherwise",
+            f"the name {file.name} does not say what TSM writes there (shift8, segment3): 1 in "
+            f"{settings.temporal_shift} channels, {settings.num_segments} segments are taken; "
+            "--temporal-shift and --num-segments say otherwise",
             err=True,
         )
     shift = f", shift 1/{settings.temporal_shift}" if settings.temporal_shift else ""
