@@ -446,6 +446,15 @@ def test_what_does_not_fit(array_file, ours, changes, message):
     assert message_of(imported, array_file, ours, **changes) == f"{array_file}: {message}"
 
 
+def test_one_sample_many_times(ours, tmp_path):
+    path = tmp_path / "result.pkl"
+    write_results(ours, path, "mmaction2")
+    path.write_bytes(pickle.dumps([pickle.loads(path.read_bytes())[0]] * 100_000))
+    assert message_of(read, path, videos=None) == (
+        f"{path}: two of its videos have the same name; write the scores again"
+    )
+
+
 def test_scores_beyond_single_precision(ours, tmp_path):
     path = tmp_path / "result.json"
     path.write_text(json.dumps([[1e39, 0, 0]] * 3))

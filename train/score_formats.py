@@ -112,7 +112,7 @@ def _read_json(path: Path, data: bytes) -> Any:
 
 def _samples(path: Path, content: Any, num_videos: int | None, num_classes: int | None) -> Results:
     """Return the scores in mmaction2's list, one entry for each video in the list file's order."""
-    names = _file_names(content)
+    names = _file_names(path, content)
     if num_videos is None and names is not None:
         num_videos = len(names)
     if num_videos is None or num_classes is None:
@@ -144,12 +144,20 @@ def _samples(path: Path, content: Any, num_videos: int | None, num_classes: int 
     return Results(scores, np.array(labels, np.int64) if complete else None, names)
 
 
-def _file_names(content: Any) -> tuple[str, ...] | None:
-    """Return the ``filename`` of every sample, as ours have them; None if one has none."""
+def _file_names(path: Path, content: Any) -> tuple[str, ...] | None:
+    """Return the ``filename`` of every sample, as ours have them; None if one has none.
+
+    Raises:
+        InputError: Two are the same.
+    """
     samples = content if isinstance(content, list) else []
     names = [(_fields(sample) or {}).get("filename") for sample in samples]
     texts = tuple(name for name in names if isinstance(name, str))
-    return texts if texts and len(texts) == len(names) else None
+    if not texts or len(texts) < len(names):
+        return None
+    if len(set(texts)) < len(texts):  # a short pickle could hold one sample a million times
+        raise InputError(f"{path}: two of its videos have the same name; write the scores again")
+    return texts
 
 
 def _fields(sample: Any) -> dict[Any, Any] | None:
