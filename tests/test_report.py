@@ -164,7 +164,7 @@ def test_charts_lie_where_their_numbers_say():
     assert (text, top, bottom) == ("100", accuracy.top, accuracy.bottom)
     y = float(accuracy.series[0].points.split()[6].split(",")[1])
     assert y == pytest.approx((top + bottom) / 2, abs=0.1)  # half are right then
-    assert [text for _, text in rate.y_ticks] == ["0.001", "0.01", "0.1"]
+    assert [text for _, text in rate.y_ticks] == ["1e-3", "0.01", "0.1"]
     assert charts([], "val") == []
     broken = [{"epoch": 1, "train_loss": float("nan"), "learning_rate": 0.0}]
     assert charts(broken, "val") == []

@@ -271,7 +271,12 @@ def test_videos_filter_sort_and_turn_pages(hostile, fusion):
 def test_many_videos_stay_few_elements(browser, pages):
     opened(browser, pages["many"][0])
     assert len(column(browser, "#videos-table", 0)) == 50
+    assert len(column(browser, "#classes-table", 0)) == 100
+    browser.execute_script("dispatchEvent(new Event('beforeprint'))")
     assert len(column(browser, "#classes-table", 0)) == 101
+    browser.execute_script("dispatchEvent(new Event('afterprint'))")
+    element(browser, "#classes-pager button:last-of-type").click()
+    assert len(column(browser, "#classes-table", 0)) == 1
     assert browser.execute_script("return document.querySelectorAll('*').length") < 6000
     assert browser.get_log("browser") == []
 
@@ -458,14 +463,17 @@ def test_it_prints(browser, pages):
     for (const name of ['beforeprint', 'afterprint']) addEventListener(name, () =>
       scenes.push([...matrix.canvas.getContext('2d').getImageData(0, 0, 1, 1).data]));"""
     browser.execute_script(script)
+    Select(element(browser, "#videos-outcome")).select_by_value("wrong")
     printed = browser.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})
     pdf = base64.b64decode(printed["data"])
     assert pdf.startswith(b"%PDF-")
     assert len(re.findall(rb"/Type\s*/Page\b", pdf)) >= 5
+    assert len(column(browser, "#classes-table", 0)) == 6
     light, dark = browser.execute_script("return scenes")
     assert light[:3] == [255, 255, 255]
     assert dark[:3] == [21, 24, 28]
-    opened(browser, pages["hostile"][0], dark=True, media="print")
+    opened(browser, pages["hostile"][0], width=718, dark=True, media="print")  # A4
+    assert browser.execute_script("return document.documentElement.scrollWidth") == 718
     assert not element(browser, "#videos-filter").is_displayed()
     assert not element(browser, "nav").is_displayed()
     assert element(browser, "#videos-table").is_displayed()

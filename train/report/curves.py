@@ -173,7 +173,7 @@ def _epoch_ticks(epochs: Sequence[int], xs: Sequence[float]) -> list[tuple[float
 
 
 def _short(value: float) -> str:
-    return f"{value:.0e}".replace("e-0", "e-") if 0 < abs(value) < 1e-3 else f"{value:g}"
+    return f"{value:.0e}".replace("e-0", "e-") if 0 < abs(value) < 1e-2 else f"{value:g}"
 
 
 def _read(value: float) -> str:

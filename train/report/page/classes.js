@@ -66,6 +66,9 @@ function classColumns() {
 if (byId("classes-table")) {
   const columns = classColumns();
   const table = new SortedTable(byId("classes-table"), columns, {
+    pageSize: 100,
+    paperSize: Infinity,
+    pager: data.classes.length > 100 ? byId("classes-pager") : null,
     caption: (range, total) => `${range} ${total === 1 ? "class" : "classes"}; precision and confusions are those of ${data.tests[data.tests.length - 1]}`,
   });
   const filter = byId("classes-filter");
@@ -74,6 +77,6 @@ if (byId("classes-table")) {
     table.show(data.classes.flatMap((name, label) => (name.toLowerCase().includes(text) ? [label] : [])));
   };
   filter.addEventListener("input", calmly(update));
-  update();
   table.sortBy(1 + data.tests.length, false); // the last test, the worst class first
+  update();
 }

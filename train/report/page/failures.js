@@ -11,6 +11,7 @@ if (byId("failures-table")) {
   ];
   const table = new SortedTable(byId("failures-table"), columns, {
     pageSize: 25,
+    paperSize: 1000,
     pager: data.failures.length > 25 ? byId("failures-pager") : null,
     caption: (range, total) => `${range} ${total === 1 ? "failure" : "failures"} of the extraction`,
   });

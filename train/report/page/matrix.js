@@ -84,6 +84,7 @@ class Matrix {
   }
 
   draw() {
+    drawLegends();
     this.point(null);
     this.canvas.hidden = !this.shown.length;
     if (!this.shown.length) {

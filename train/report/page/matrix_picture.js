@@ -97,6 +97,17 @@ function drawMatrix(canvas, { counts, totals, shown, width }) {
   return { left, top, cell };
 }
 
+/** Draw what the colours mean: shares of a row from 0 to 1, left to right. */
+function drawLegends() {
+  for (const canvas of document.querySelectorAll("canvas[data-legend]")) {
+    const context = canvas.getContext("2d");
+    for (let x = 0; x < canvas.width; x += 1) {
+      context.fillStyle = mixed(palette()[canvas.dataset.legend], x / canvas.width);
+      context.fillRect(x, 0, 1, canvas.height);
+    }
+  }
+}
+
 function drawNames(context, names, { left, top, cell, margin, color }) {
   context.fillStyle = color;
   names.forEach((name, place) => {

@@ -1,13 +1,18 @@
+const tables = [];
+
 /**
  * A table that sorts, and shows one page of its rows at a time.
  *
  * A column has: label; value(row), a number, text or null, to sort by; fill(cell, row), which puts
  * something into a cell; number: whether it is right-aligned and begins with the largest value.
+ * On paper a page is paperSize rows long.
  */
 class SortedTable {
-  constructor(table, columns, { pageSize = Infinity, pager = null, caption }) {
+  constructor(table, columns, { pageSize, paperSize = pageSize, pager = null, caption }) {
+    tables.push(this);
     this.table = table;
     this.columns = columns;
+    this.sizes = { screen: pageSize, paper: paperSize };
     this.pageSize = pageSize;
     this.caption = caption;
     this.rows = [];
@@ -50,6 +55,15 @@ class SortedTable {
       else head.setAttribute("aria-sort", this.descending ? "descending" : "ascending");
     });
     this.show(this.rows);
+  }
+
+  /** Be as long as on paper, or as on the screen. */
+  setMedium(name) {
+    if (this.pageSize === this.sizes[name]) return;
+    const first = this.page * this.pageSize || 0;
+    this.pageSize = this.sizes[name];
+    this.page = Math.floor(first / this.pageSize);
+    this._draw();
   }
 
   /** Show some rows, given by number. */
