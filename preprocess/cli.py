@@ -7,6 +7,7 @@ import click
 from preprocess.commands.download import download
 from preprocess.commands.export import export
 from preprocess.commands.extract import extract
+from preprocess.commands.import_frames import import_frames
 from preprocess.commands.inspect import inspect
 from preprocess.commands.plan import plan
 from preprocess.commands.retry import retry
@@ -35,6 +36,7 @@ _COMMANDS = (
     verify,
     synth,
     export,
+    import_frames,
 )
 for command in _COMMANDS:
     main.add_command(command)

@@ -16,16 +16,17 @@ from tsn_core.shard_reader import Shard
 FAILURES_NAME = "failures.jsonl"
 
 
-def write_failures(root: Path, data: Path) -> dict[str, dict[str, Any]]:
+def write_failures(root: Path, data: Path | None) -> dict[str, dict[str, Any]]:
     """Write the failures that all shards of a dataset record, or remove the file.
 
     Args:
         root: Folder of the dataset's shards.
-        data: Folder of the videos, for the command that tries one of them.
+        data: Folder of the videos, for the command that tries one of them; None where there are
+            no videos to try.
 
     Returns:
         The lines by name of the video: ``name``, ``stage``, ``reason``, ``modalities`` (folders)
-        and ``command``.
+        and, with ``data``, ``command``.
     """
     failures: dict[str, dict[str, Any]] = {}
     for folder in modality_folders(root):
@@ -38,8 +39,9 @@ def write_failures(root: Path, data: Path) -> dict[str, dict[str, Any]]:
             for name, stage, reason in rows:
                 entry = {"name": name, "stage": stage, "reason": reason, "modalities": []}
                 failures.setdefault(name, entry)["modalities"].append(folder.name)
-    for name, entry in failures.items():
-        entry["command"] = try_command(root, data, name)
+    if data is not None:
+        for name, entry in failures.items():
+            entry["command"] = try_command(root, data, name)
     lines = [json.dumps(failures[name], ensure_ascii=False) + "\n" for name in sorted(failures)]
     path = root / FAILURES_NAME
     if lines:

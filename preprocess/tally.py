@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from preprocess.job import JobReport, VideoReport
+from tsn_core.index import ShardEntry
 
 _RECENT_SECONDS = 60.0
 _RECENT_ARRIVALS = 10  # at least: one every few minutes is no reason for a rate of zero
@@ -160,16 +161,20 @@ class Tally:
                 self._pace.add()
 
     def shard(self, report: JobReport) -> None:
-        """Count a shard that is finished."""
+        """Count a shard that is finished, in every modality."""
+        for folder, entry in report.entries.items():
+            self.made(folder, entry)
+
+    def made(self, folder: str, entry: ShardEntry) -> None:
+        """Count a shard of one modality that is finished."""
         with self._lock:
-            for folder, entry in report.entries.items():
-                had = self._modalities.get(folder, ModalityCounts())
-                self._modalities[folder] = replace(
-                    had,
-                    shards=had.shards + 1,
-                    num_bytes=had.num_bytes + entry.num_bytes,
-                    failures=had.failures + entry.num_failures,
-                )
+            had = self._modalities.get(folder, ModalityCounts())
+            self._modalities[folder] = replace(
+                had,
+                shards=had.shards + 1,
+                num_bytes=had.num_bytes + entry.num_bytes,
+                failures=had.failures + entry.num_failures,
+            )
 
     @property
     def counts(self) -> Counts:

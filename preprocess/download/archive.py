@@ -119,7 +119,8 @@ def _objection(name: str) -> str:
 
 
 @contextmanager
-def _zip_errors() -> Iterator[None]:
+def zip_errors() -> Iterator[None]:
+    """Turn what zipfile raises for a damaged archive into a ``DamagedError``."""
     import zipfile
     import zlib
 
@@ -143,20 +144,21 @@ def zip_members(path: Path) -> Iterator[Member]:
     """
     import zipfile
 
-    with _zip_errors():
+    with zip_errors():
         archive = zipfile.ZipFile(path)
     with archive:
         for info in archive.infolist():
 
             def blocks(info: zipfile.ZipInfo = info) -> Iterator[bytes]:
-                with _zip_errors(), archive.open(info) as file:
+                with zip_errors(), archive.open(info) as file:
                     while block := file.read(_BLOCK):
                         yield block
 
-            yield Member(info.orig_filename, _zip_kind(info), blocks)
+            yield Member(info.orig_filename, zip_kind(info), blocks)
 
 
-def _zip_kind(info: object) -> str:
+def zip_kind(info: object) -> str:
+    """Return what a member is, as its ``ZipInfo`` says: file, folder, or what else."""
     mode = getattr(info, "external_attr", 0) >> 16
     name = getattr(info, "orig_filename", "")
     return file_kind(stat.S_IFMT(mode) or (stat.S_IFDIR if name.endswith("/") else stat.S_IFREG))

@@ -1,0 +1,133 @@
+"""Images from elsewhere to what a shard stores, their bytes unchanged wherever that is possible."""
+
+from __future__ import annotations
+
+import functools
+import struct
+from collections.abc import Sequence
+
+import numpy as np
+
+from preprocess.exchange.jpeg_blocks import NotSplittableError, join_jpegs
+from preprocess.video import resize, target_size
+from tsn_core.codec import encode_image, jpeg_shape
+from tsn_core.errors import InputError
+from tsn_core.modality import StoredModality
+
+_MOST_PIXELS = 8192 * 8192
+_PNG = b"\x89PNG\r\n\x1a\n"
+_TAIL_BYTES = 64  # some programs write a few bytes behind the end
+
+
+def image_size(data: bytes) -> tuple[int, int]:
+    """Return (height, width) that a JPEG or PNG states.
+
+    Raises:
+        InputError: It is neither, or cut short, or larger than anybody needs.
+    """
+    size = _png_size(data) if data.startswith(_PNG) else _jpeg_size(data)
+    if size is None or not all(size):
+        raise InputError("not a sound JPEG or PNG")
+    if size[0] * size[1] > _MOST_PIXELS:
+        raise InputError(f"{size[1]}x{size[0]} pixels are too many")
+    return size
+
+
+def _png_size(data: bytes) -> tuple[int, int] | None:
+    if len(data) < 33 or b"IEND" not in data[-_TAIL_BYTES:]:
+        return None
+    width, height = struct.unpack_from(">II", data, 16)
+    return height, width
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+    place = 2
+    if not data.startswith(b"\xff\xd8") or b"\xff\xd9" not in data[-_TAIL_BYTES:]:
+        return None
+    while place + 9 <= len(data) and data[place] == 0xFF:
+        if 0xC0 <= data[place + 1] <= 0xCF and data[place + 1] not in (0xC4, 0xC8, 0xCC):
+            height, width = struct.unpack_from(">HH", data, place + 5)
+            return height, width
+        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    return None
+
+
+def stored_image(
+    modality: StoredModality, parts: Sequence[bytes], size: tuple[int, int]
+) -> tuple[bytes, bool]:
+    """Return the bytes to store of one unit.
+
+    Args:
+        modality: How units are stored.
+        parts: The unit's image, or one for each channel.
+        size: (height, width) that every image of the video has.
+
+    Returns:
+        (bytes, whether they hold other pixels than the images, coded anew as JPEG or resized).
+
+    Raises:
+        InputError: An image is damaged.
+    """
+    fixed = None if modality.height is None else (modality.height, modality.width)
+    target = target_size(size, fixed, modality.short_side)  # type: ignore[arg-type]
+    pixels = [_decoded(part, modality.kind.stacked) for part in parts]
+    if modality.codec == "jpeg" and target == size:
+        if not modality.kind.stacked:
+            if jpeg_shape(np.frombuffer(parts[0], np.uint8)) == (*size, 3):
+                return parts[0], False
+        else:
+            try:
+                return join_jpegs(parts), False
+            except NotSplittableError:
+                pass
+    if modality.kind.stacked:
+        pixels = [_resized_channel(one, size, target, axis) for axis, one in enumerate(pixels)]
+        image = np.concatenate(pixels)
+    else:
+        image = resize(pixels[0], target)
+    data = encode_image(image, modality.codec, modality.quality, blue_first=image.ndim == 3)
+    return data, modality.codec == "jpeg" or target != size
+
+
+def _resized_channel(
+    image: np.ndarray, size: tuple[int, int], target: tuple[int, int], axis: int
+) -> np.ndarray:
+    """Return one channel of flow in another size; the displacements grow with it."""
+    if size == target:
+        return image
+    ratio = target[1 - axis % 2] / size[1 - axis % 2]
+    codes = 127.5 + (resize(image.astype(np.float32), target) - 127.5) * ratio
+    return np.clip(np.rint(codes), 0, 255).astype(np.uint8)
+
+
+def _decoded(data: bytes, gray: bool) -> np.ndarray:
+    """Return gray (H, W) or BGR (H, W, 3) pixels."""
+    import cv2
+
+    flag = cv2.IMREAD_GRAYSCALE if gray else cv2.IMREAD_COLOR
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error:
+        image = None
+    if image is None or image.shape[:2] != image_size(data):
+        raise InputError("not a sound JPEG or PNG")
+    return image
+
+
+def jpeg_quality(data: bytes) -> int | None:
+    """Return the quality of a JPEG, if its tables are those of the usual encoder, else None.
+
+    Examples:
+        >>> jpeg_quality(encode_image(np.zeros((8, 8), np.uint8), "jpeg", 87))
+        87
+    """
+    place = data.find(b"\xff\xdb")
+    table = data[place + 5 : place + 69]
+    return next((quality for quality in range(100, 0, -1) if _table(quality) == table), None)
+
+
+@functools.cache
+def _table(quality: int) -> bytes:
+    data = encode_image(np.zeros((8, 8), np.uint8), "jpeg", quality)
+    place = data.find(b"\xff\xdb")
+    return data[place + 5 : place + 69]
