@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 
 from preprocess.limits import Limits
 from preprocess.meter import Costs
 from preprocess.units import Frame, UnitMaker
-from preprocess.video import PLAUSIBLE_FRAMES, Video, resize, target_size
+from preprocess.video import PLAUSIBLE_FRAMES, Kept, Video, resize, target_size
 from tsn_core.codec import encode_image
 from tsn_core.errors import OutputError, VideoError
 from tsn_core.modality import StoredModality
@@ -104,6 +105,44 @@ def extract_video(
         video = Video(path, max_frames=limits.max_frames, max_pixels=limits.max_pixels, beat=beat)
         if plan.fps is not None and not video.fps:
             raise VideoError("the file states no frame rate, which --fps needs; use --snippets")
+    extracted = extract_frames(video, plan, modalities, makers, emit)
+    claimed, decoded = video.claimed_frames, video.num_frames
+    note = None
+    enough = claimed if video.damaged_packets else _ENOUGH * claimed
+    if claimed <= PLAUSIBLE_FRAMES and decoded < enough:
+        note = f"header says {claimed} frames, {decoded} could be decoded"
+    return replace(extracted, note=note)
+
+
+class FrameSource(Protocol):
+    """Where the frames of a video come from: its file, or a memory of the last few seconds."""
+
+    size: tuple[int, int]
+    fps: float
+    num_frames: int
+
+    def frames(self, wanted: Callable[[int], bool]) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield (number, BGR frame) of some frames; see ``Video.frames``."""
+
+    def pick(
+        self, needed: Callable[[int], Set[int]], keep: Callable[[np.ndarray], Kept]
+    ) -> Iterator[tuple[int, Kept]]:
+        """Return the frames that a video of this length needs; see ``Video.pick``."""
+
+
+def extract_frames(
+    video: FrameSource,
+    plan: SnippetPlan,
+    modalities: Sequence[StoredModality],
+    makers: Sequence[UnitMaker],
+    emit: Emit,
+) -> Extracted:
+    """Hand out the encoded images of a video's snippets; see ``extract_video``.
+
+    Raises:
+        VideoError: A unit cannot be made; ``stage`` tells where that came up.
+        OutputError: From ``emit``.
+    """
     with _stage("decode"):
         size = _Size(modalities[0], video)
         if plan.snippets is not None:
@@ -121,18 +160,13 @@ def extract_video(
             last = (number, frame)
         for cursor in cursors:
             cursor.pad(video, last[1])
-    claimed, decoded = video.claimed_frames, video.num_frames
-    note = None
-    enough = claimed if video.damaged_packets else _ENOUGH * claimed
-    if claimed <= PLAUSIBLE_FRAMES and decoded < enough:
-        note = f"header says {claimed} frames, {decoded} could be decoded"
-    return Extracted(tuple(cursor.row(video, plan) for cursor in cursors), note)
+    return Extracted(tuple(cursor.row(video, plan) for cursor in cursors), None)
 
 
 class _Size:
     """The size that every frame of a video is brought to, decided by its first."""
 
-    def __init__(self, modality: StoredModality, video: Video) -> None:
+    def __init__(self, modality: StoredModality, video: FrameSource) -> None:
         self._modality = modality
         self._video = video
         self._target: tuple[int, int] | None = None
@@ -181,16 +215,16 @@ class _Cursor:
         self._emit(unit, number, data)
         self._unit_size = first.size
 
-    def _padding(self, video: Video) -> range:
+    def _padding(self, video: FrameSource) -> range:
         length = self._modality.snippet_length
         return range(self._modality.kind.num_units(video.num_frames), length)
 
-    def pad(self, video: Video, last: Frame) -> None:
+    def pad(self, video: FrameSource, last: Frame) -> None:
         """Repeat the last frame where the video is shorter than one snippet."""
         for unit in self._padding(video):
             self._add(unit, video.num_frames - 1, last, last)
 
-    def row(self, video: Video, plan: SnippetPlan) -> VideoRow:
+    def row(self, video: FrameSource, plan: SnippetPlan) -> VideoRow:
         """Return what the shard's tables say of the video."""
         num_units = self._modality.kind.num_units(video.num_frames)
         starts = plan.starts(num_units, self._modality.snippet_length, video.fps)
@@ -213,7 +247,7 @@ def _units(modality: StoredModality, plan: SnippetPlan, num_frames: int) -> list
 
 
 def _unit_filter(
-    modality: StoredModality, plan: SnippetPlan, video: Video
+    modality: StoredModality, plan: SnippetPlan, video: FrameSource
 ) -> Callable[[int], bool]:
     if plan.snippets is not None:
         return set(_units(modality, plan, video.num_frames)).__contains__
@@ -221,7 +255,7 @@ def _unit_filter(
 
 
 def _sparse_frames(
-    video: Video, plan: SnippetPlan, modalities: Sequence[StoredModality], size: _Size
+    video: FrameSource, plan: SnippetPlan, modalities: Sequence[StoredModality], size: _Size
 ) -> Iterator[tuple[int, Frame]]:
     """Return the frames that a fixed number of snippets needs, in order."""
 
@@ -237,7 +271,7 @@ def _sparse_frames(
 
 
 def _streamed_frames(
-    video: Video, plan: SnippetPlan, modalities: Sequence[StoredModality], size: _Size
+    video: FrameSource, plan: SnippetPlan, modalities: Sequence[StoredModality], size: _Size
 ) -> Iterator[tuple[int, Frame]]:
     """Yield the frames that a dense or fixed-rate plan needs, as they are decoded."""
 

@@ -12,11 +12,11 @@ from train.scores import Scores
 from train.view_features import view_features
 from tsn_core.errors import CheckpointError, InputError
 from tsn_core.listing import few
-from tsn_core.shard_set import ShardSet
 from tsn_core.tsn import TSN
+from tsn_core.video_source import VideoSource
 
 
-def check_fits(model: TSN, class_names: Sequence[str], shards: ShardSet, source: object) -> None:
+def check_fits(model: TSN, class_names: Sequence[str], shards: VideoSource, source: object) -> None:
     """Check that a model was trained on such shards.
 
     Raises:
@@ -31,7 +31,7 @@ def check_fits(model: TSN, class_names: Sequence[str], shards: ShardSet, source:
         )
 
 
-def check_snippets_fit(model: TSN, shards: ShardSet, source: object) -> None:
+def check_snippets_fit(model: TSN, shards: VideoSource, source: object) -> None:
     """Check that a model takes the snippets of such shards, of whatever classes.
 
     Raises:
@@ -52,7 +52,7 @@ def check_snippets_fit(model: TSN, shards: ShardSet, source: object) -> None:
 
 def evaluate(
     model: TSN,
-    shards: ShardSet,
+    shards: VideoSource,
     videos: Sequence[int],
     *,
     num_snippets: int,

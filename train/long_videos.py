@@ -19,8 +19,8 @@ from train.windows import (
     window_scores,
 )
 from tsn_core.errors import CheckpointError, InputError, ShardError
-from tsn_core.shard_set import ShardSet
 from tsn_core.tsn import TSN
+from tsn_core.video_source import VideoSource
 
 _VIEWS_AT_ONCE = 64  # crops of snippets that are loaded together
 
@@ -44,7 +44,7 @@ class LongVideo:
     scales: tuple[tuple[Windows, np.ndarray], ...]
 
 
-def check_rate(shards: ShardSet) -> None:
+def check_rate(shards: VideoSource) -> None:
     """Check that snippets are stored at a fixed rate: so many a second, or every one.
 
     Raises:
@@ -58,14 +58,14 @@ def check_rate(shards: ShardSet) -> None:
         )
 
 
-def timed(shards: ShardSet, video: int) -> bool:
+def timed(shards: VideoSource, video: int) -> bool:
     """Return whether it is known when the frames of a video are shown."""
     return bool(shards.fps[video] > 0 and math.isfinite(shards.fps[video]))
 
 
 def score_videos(
     model: TSN,
-    shards: ShardSet,
+    shards: VideoSource,
     videos: Sequence[int],
     *,
     scales: Sequence[float],
@@ -147,7 +147,7 @@ def score_videos(
 
 
 def _placed(
-    shards: ShardSet, video: int, scales: Sequence[float], stride: float
+    shards: VideoSource, video: int, scales: Sequence[float], stride: float
 ) -> tuple[float, np.ndarray, list[Windows]]:
     """Return the duration of a video, the times of its snippets, and its windows."""
     fps = float(shards.fps[video])

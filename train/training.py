@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -123,7 +124,11 @@ def train_run(
             learner,
             run=run,
             progress=progress,
-            identity={"trained_on": torch.from_numpy(trained_on)},
+            identity={
+                "trained_on": torch.from_numpy(trained_on),
+                "stored_modality": shards.modality.to_json(),
+                "sampling": json.dumps(shards.sampling, sort_keys=True),
+            },
             class_names=shards.class_names,
             train_loader=train_loader,
             val_loader=val_loader,

@@ -14,8 +14,8 @@ from train.progress import track
 from tsn_core.errors import InputError
 from tsn_core.loading import one_thread, stream, to_channels
 from tsn_core.sampling import center_offsets
-from tsn_core.shard_set import ShardSet
 from tsn_core.tsn import TSN
+from tsn_core.video_source import VideoSource
 
 _IMAGES_AT_ONCE = 64  # snippets that go through the backbone together
 
@@ -26,7 +26,7 @@ Chosen = tuple[int, Sequence[int] | np.ndarray]  # a video and some of its snipp
 class _Views(Dataset):
     """All test crops of the chosen snippets of a video, (crops, S, L * C, H, W) uint8."""
 
-    def __init__(self, shards: ShardSet, items: Sequence[Chosen], crops: int, size: int) -> None:
+    def __init__(self, shards: VideoSource, items: Sequence[Chosen], crops: int, size: int) -> None:
         self._shards = shards
         self._items = items
         self._crops = crops
@@ -44,7 +44,7 @@ class _Views(Dataset):
 
 def view_features(
     model: TSN,
-    shards: ShardSet,
+    shards: VideoSource,
     videos: Sequence[int],
     *,
     num_snippets: int,
@@ -83,7 +83,7 @@ def view_features(
 
 def chosen_features(
     model: TSN,
-    shards: ShardSet,
+    shards: VideoSource,
     items: Sequence[Chosen],
     *,
     crops: int,
