@@ -40,16 +40,32 @@ class Program(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the chosen command."""
-        warnings.showwarning = _show_warning
-        try:
-            with _terminated_as_interrupted():
-                return super().invoke(ctx)
-        except TSNError as error:
-            click.echo(f"error: {error}", err=True)
-            sys.exit(1)
-        except KeyboardInterrupt:
-            click.echo("interrupted; the same command goes on where this one stopped", err=True)
-            sys.exit(130)
+        with _ended_in_one_line("interrupted; the same command goes on where this one stopped"):
+            return super().invoke(ctx)
+
+
+class OneCommand(click.Command):
+    """A program of a single command; ends as ``Program`` does."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        with _ended_in_one_line("interrupted"):
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _ended_in_one_line(interrupted: str) -> Iterator[None]:
+    """Turn expected errors into one line and exit status 1, an interruption into 130."""
+    warnings.showwarning = _show_warning
+    try:
+        with _terminated_as_interrupted():
+            yield
+    except TSNError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        click.echo(interrupted, err=True)
+        sys.exit(130)
 
 
 @contextmanager
