@@ -3,6 +3,7 @@
 import base64
 import json
 import shlex
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -256,6 +257,9 @@ def test_messages(runs):
     assert failure("report", "a", "b") == (
         "error: a, b: a page shows one fusion, got 2; make a page for each\n"
     )
+    assert failure("report", "a", "--subset", "val") == (
+        "error: a: a fusion, which is of test videos; give its runs for --subset val\n"
+    )
     assert failure("report", "a", "--mistakes", 501) == (
         "error: --mistakes must be 0 to 500, got 501\n"
     )
@@ -355,6 +359,31 @@ def test_without_shards_there_are_no_pictures_but_a_remark(tmp_path):
     assert texts.count("no picture") == number
     assert "Nothing is known of the extraction: the shards are not there." in texts
     assert content["origins"][0]["state"] == "0000000000000000 in training; not readable now"
+
+
+def test_a_test_without_settings(runs):
+    """As tsn-train head leaves it."""
+    for name in ("config.json", "metrics.csv"):
+        (runs[0] / name).unlink()
+    (runs[0] / "metrics.json").write_text('{"features": ["f.h5"], "head": {"lr": 0.1}, "split": 2}')
+    content = gather(runs[:1])
+    number = len(content["mistakes"])
+    assert content["remarks"] == [
+        f"{number} mistakes without a picture: no run names shards that are there"
+    ]
+    rows = [("tested split", ["2"], False), ("tested features", ["f.h5"], False)]
+    assert content["settings"] == [*rows, ("tested head: lr", ["0.1"], False)]
+    assert "Provenance" in Page(render(content)).texts
+
+
+def test_scores_of_uneven_size_are_remarked(runs):
+    scores = read_scores(runs[0])
+    scaled = {"scores": 100 * scores.scores, "video_scores": 100 * scores.video_scores}
+    large = replace(scores, **scaled)
+    write_scores(large, runs[0] / "scores.npz")
+    (remark,) = gather(runs)["remarks"]
+    assert remark.startswith("fusion by the usual weights: the scores of rgb are spread ")
+    assert remark.endswith("; choose --weights accordingly, or --search with tsn-train fuse")
 
 
 def test_no_pictures_are_asked_for(runs):

@@ -115,6 +115,10 @@ def _read_run(folder: Path, subset: str, remark: Remark) -> Run:
     elif config:
         more = "" if subset == "test" else f" --subset {subset}"
         remark(f"{folder}: not tested on {subset} videos; run tsn-train evaluate {folder}{more}")
+    elif "inputs" in read_object(folder / "metrics.json", remark):
+        raise InputError(
+            f"{folder}: a fusion, which is of test videos; give its runs for --subset {subset}"
+        )
     else:
         raise InputError(
             f"{folder}: no run there; give the folder that tsn-train fit, evaluate, head or fuse "
@@ -175,7 +179,7 @@ def _with_fusion(
         return tests, {}
     weights = {name: default_weight(part.name) for name, part in tests.items()}
     if uneven := spread_remark(parts):
-        remark(uneven)
+        remark(f"fusion by the usual weights: {uneven} with tsn-train fuse")
     return {**tests, "fusion": fuse(parts, list(weights.values()))}, weights
 
 

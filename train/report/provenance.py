@@ -15,7 +15,7 @@ from tsn_core.version import __version__
 _PACKAGES = ("torch", "torchvision", "numpy", "h5py", "opencv-contrib-python")
 _TESTED = (
     *("checkpoint", "split", "subset", "num_snippets", "crops", "trained_on"),
-    *("features", "top1_by_subset"),
+    *("features", "head", "top1_by_subset"),
 )
 
 

@@ -55,7 +55,8 @@ def thumbnails(
     """
     found: dict[str, Thumbnail] = {}
     reasons: list[str] = []
-    for folder in _folders(configs):
+    folders = _folders(configs)
+    for folder in folders:
         wanted = [name for name in names if name not in found]
         if not wanted:
             break
@@ -68,8 +69,9 @@ def thumbnails(
             reasons.append(str(error))
     lacking = len(names) - len(found)
     if lacking:
-        why = f": {reasons[0]}" if reasons else ": the shards do not hold them"
-        remark(f"{count(lacking, 'mistake')} without a picture{why}")
+        held = "the shards do not hold them" if folders else "no run names shards that are there"
+        why = reasons[0] if reasons else held
+        remark(f"{count(lacking, 'mistake')} without a picture: {why}")
     return found
 
 
