@@ -276,6 +276,7 @@ def test_lists_tell_labels_and_splits(program, tmp_path):
     [
         lambda p: p.replace("img_", "frame").replace("flow_x_", "x_").replace("flow_y_", "y_"),
         lambda p: p.replace("img_000", "0000"),
+        lambda p: p.replace("flow_x_", "flow_x_p2_").replace("flow_y_", "flow_y_p2_"),
         lambda p: (
             f"jpegs_256/{p}".replace("img_", "frame_")
             if "img_" in p

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from preprocess.commands.options import FOLDER, executor_options, list_videos, stderr_console
+from preprocess.commands.options import FOLDER, list_videos, stderr_console
 from tsn_core.command_line import Size
 from tsn_core.listing import count
 from tsn_core.modality import CODECS, FLOW_ALGORITHMS
 
 if TYPE_CHECKING:
     from preprocess.exchange.importing import Imported
-    from preprocess.executor import Executor
 
 
 @click.command("import")
@@ -60,7 +59,7 @@ if TYPE_CHECKING:
     "--flow", type=click.Choice(FLOW_ALGORITHMS), default="tvl1", help="Who computed the flow."
 )
 @click.option("--videos-per-shard", type=int, help="[default: 64, fewer for a small dataset]")
-@executor_options
+@click.option("--jobs", type=int, help="Shards at a time.  [default: one for each core]")
 @click.option("--allow-failures", is_flag=True, help="Exit with 0 even if some videos failed.")
 def import_frames(
     sources: tuple[Path, ...],
@@ -79,7 +78,7 @@ def import_frames(
     bound: float,
     flow: str,
     videos_per_shard: int | None,
-    executor: Executor,
+    jobs: int | None,
     allow_failures: bool,
 ) -> None:
     """Make shards of folders of images: img_00001.jpg, flow_x_00001.jpg, flow_y_00001.jpg.
@@ -97,6 +96,7 @@ def import_frames(
     from preprocess.exchange.importing import import_dataset
     from preprocess.exchange.sidecar import SIDECAR_NAME, parse_sidecar
     from preprocess.exchange.source import find_videos, read_text
+    from preprocess.executor import make_executor
     from tsn_core.errors import InputError
     from tsn_core.sampling import SnippetPlan
 
@@ -136,6 +136,7 @@ def import_frames(
             raise InputError(f"--name must be a name without /, got {dataset!r}")
         manifest, listed = read_manifest_of(videos, lists, classes, dataset)
         manifest, folders = plan_foreign(manifest, videos, listed, choice, out)
+    executor = make_executor("local", num_workers=jobs)
     done = import_dataset(manifest, out, folders, executor=executor, console=stderr_console())
     _tell(done, len(manifest.records), allow_failures)
 

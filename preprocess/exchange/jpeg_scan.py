@@ -13,7 +13,7 @@ DAMAGED = -1
 _LONGEST = 16  # bits of a code
 
 
-@njit(nogil=True)
+@njit(nogil=True, cache=True)
 def _peek(data, bit, count):
     """Return ``count`` bits from a place on; beyond the end there are ones."""
     value = 0
@@ -24,7 +24,7 @@ def _peek(data, bit, count):
     return value
 
 
-@njit(nogil=True)
+@njit(nogil=True, cache=True)
 def walk(data, num_blocks, dc_table, ac_table, stops):
     """Walk through the blocks of a scan without stuffed bytes.
 

@@ -23,6 +23,7 @@ _SLOTS = {
     **dict.fromkeys(("flow_x_", "x_", "flow_u_"), "x"),
     **dict.fromkeys(("flow_y_", "y_", "flow_v_"), "y"),
 }
+_STEP = re.compile(r"_p[0-9]+_$")  # denseflow, src/common.cpp: flow over several frames
 _AXES = {"x": "x", "u": "x", "flow_x": "x", "y": "y", "v": "y", "flow_y": "y"}
 _AXIS_PARENTS = ("flow", "tvl1_flow", "flows")
 _COLLECTIONS = re.compile(r"(rawframes|frames|jpegs_[0-9]+|images|rgb|flow|tvl1_flow)", re.I)
@@ -231,7 +232,7 @@ def _add(videos: dict[str, FoundVideo], container: Path, above: str, inner: str,
     if match is None:
         return False
     stem, digits, ending = match.groups()
-    slot = _SLOTS.get(stem, stem)
+    slot = _SLOTS.get(_STEP.sub("_", stem), stem)
     parts = above.split("/") if above else []
     subset = None
     if slot == "img" and stem in ("", "frame", "frame_"):  # in a folder for each axis
