@@ -352,6 +352,15 @@ def test_other_settings_are_refused(program, tmp_path):
     )
 
 
+def test_an_export_takes_no_settings(program, tmp_path):
+    (tmp_path / "tsn-export.json").write_text("{}")
+    result = program("import", tmp_path, "--size", "8x8", "--dense", "--out", tmp_path / "shards")
+    assert result.output == (
+        f"error: {tmp_path}: an export becomes the shards that it came from; leave --dense, "
+        f"--size out, or import {tmp_path / 'rawframes'}\n"
+    )
+
+
 def test_videos_in_no_class_need_lists(program, tmp_path):
     source = write(tmp_path / "set", files_of(("a", "b")))
     result = program("import", source, "--out", tmp_path / "shards")

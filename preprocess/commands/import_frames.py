@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from preprocess.commands.options import FOLDER, list_videos, stderr_console
 from tsn_core.command_line import Size
@@ -110,11 +111,17 @@ def import_frames(
     if not 0 < bound < float("inf"):
         raise InputError(f"--bound must be > 0 and finite, got {bound}")
     text = read_text(sources[0], SIDECAR_NAME) if sources[0].exists() else None
-    if text is not None and not lists:
-        sidecar = parse_sidecar(text, sources[0] / SIDECAR_NAME)
-        manifest, folders = sidecar.manifest, plan_restored(sidecar, sources[0], out)
+    if text is not None:
         if len(sources) > 1:
             raise InputError(f"{sources[0]}: an export is imported alone")
+        changed = _changed_options()
+        if changed:
+            raise InputError(
+                f"{sources[0]}: an export becomes the shards that it came from; leave "
+                f"{', '.join(changed)} out, or import {sources[0] / 'rawframes'}"
+            )
+        sidecar = parse_sidecar(text, sources[0] / SIDECAR_NAME)
+        manifest, folders = sidecar.manifest, plan_restored(sidecar, sources[0], out)
     else:
         if snippets is None and not dense:
             snippets = 25
@@ -139,6 +146,19 @@ def import_frames(
     executor = make_executor("local", num_workers=jobs)
     done = import_dataset(manifest, out, folders, executor=executor, console=stderr_console())
     _tell(done, len(manifest.records), allow_failures)
+
+
+def _changed_options() -> list[str]:
+    """Return the options typed that say what is to be stored."""
+    context = click.get_current_context()
+    free = ("sources", "out", "jobs", "allow_failures")
+    return [
+        option.opts[0]
+        for option in context.command.params
+        if option.name is not None
+        and option.name not in free
+        and context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE
+    ]
 
 
 def _tell(done: Imported, num_videos: int, allow_failures: bool) -> None:

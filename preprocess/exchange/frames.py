@@ -25,7 +25,7 @@ from preprocess.exchange.sidecar import (
     write_unfinished,
 )
 from preprocess.exchange.stored import StoredShards, StoredVideo, unit_images
-from tsn_core.atomic import temporary_path, unwritable, write_text
+from tsn_core.atomic import TEMPORARY_SUFFIX, temporary_path, unwritable, write_text
 from tsn_core.errors import OutputError, SettingsError
 from tsn_core.sampling import SnippetPlan
 
@@ -129,6 +129,9 @@ def _claim(out: Path, run: dict[str, object]) -> None:
             )
         if there is None:
             write_unfinished(out / SIDECAR_NAME, run)
+        elif not there["complete"]:
+            for leftover in (out / FRAMES_FOLDER).rglob(f".*{TEMPORARY_SUFFIX}"):
+                shutil.rmtree(leftover)
     except OSError as error:
         if isinstance(error, OutputError) or error.errno is None:
             raise
