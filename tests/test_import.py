@@ -352,6 +352,28 @@ def test_other_settings_are_refused(program, tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"videos_per_shard": "x"}, "videos_per_shard must be > 0, got 'x'"),
+        ({"fingerprints": {}}, "a fingerprint of each shard expected"),
+        ({"failures": {"shard-00000.h5": [["a"]]}}, "failures of [name, stage, reason] expected"),
+    ],
+)
+def test_a_sidecar_that_was_tampered_with_is_refused(program, tmp_path, change, message):
+    source = write(tmp_path / "set", files_of())
+    program("import", source, "--out", tmp_path / "shards")
+    frames = tmp_path / "frames"
+    program("export", tmp_path / "shards/set/rgb", "--to", "frames", "--out", frames)
+    path = frames / "tsn-export.json"
+    content = json.loads(path.read_text())
+    content["modalities"]["rgb"].update(change)
+    path.write_text(json.dumps(content))
+    result = program("import", frames, "--out", tmp_path / "out")
+    assert result.output == f"error: {path}: {message}\n"
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_export_takes_no_settings(program, tmp_path):
     (tmp_path / "tsn-export.json").write_text("{}")
     result = program("import", tmp_path, "--size", "8x8", "--dense", "--out", tmp_path / "shards")

@@ -124,6 +124,21 @@ class ExportedModality:
     failures: dict[str, list[tuple[str, str, str]]] = field(default_factory=dict)
     videos: dict[str, ExportedVideo] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if type(self.videos_per_shard) is not int or self.videos_per_shard < 1:
+            raise InputError(f"videos_per_shard must be > 0, got {self.videos_per_shard!r}")
+        if set(self.fingerprints) != set(self.shards):
+            raise InputError("a fingerprint of each shard expected")
+        texts = [
+            *self.fingerprints.values(),
+            *(name for names in self.shards.values() for name in names),
+        ]
+        texts += [text for rows in self.failures.values() for row in rows for text in row]
+        if not all(isinstance(text, str) for text in texts):
+            raise InputError("names, reasons and fingerprints must be texts")
+        if not all(len(row) == 3 for rows in self.failures.values() for row in rows):
+            raise InputError("failures of [name, stage, reason] expected")
+
     def header(self, file: str, manifest: Manifest) -> ShardHeader:
         """Return the root attributes of one of its shards."""
         return ShardHeader(
