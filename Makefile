@@ -36,10 +36,10 @@ define DEMO_TRAIN
 	$(BIN)/tsn-train evaluate demo/runs/$(1) --num-snippets 5 --crops 1
 endef
 
-.PHONY: help install demo plan extract retry verify train evaluate fuse test check fuzz bench clean
+.PHONY: help install demo plan extract retry verify train evaluate fuse test check fuzz bench docs docs-serve dist clean
 
 help: ## Show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 	@echo "Variables and their values now:"
 	@$(foreach v,DATASET MODALITY MODALITIES FLOW SPLIT DATA SHARDS RUNS JOBS PRESET BACKBONE WEIGHTS ARGS,printf '  %-10s = %s\n' '$(v)' '$($(v))';)
 
@@ -114,6 +114,19 @@ fuzz: install ## Fuzz the readers of files for SECONDS each; needs the extra fuz
 bench: install ## Measure speed, memory and accuracy; writes benchmarks/results/*.json
 	$(BIN)/python -m benchmarks $(ARGS)
 
+docs: install ## Build the documentation site into site/; any warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet $(ARGS)
+	@echo "open site/index.html, or use: make docs-serve"
+
+docs-serve: install ## Show the site at http://127.0.0.1:8000 while you write
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve $(ARGS)
+
+dist: install ## Build wheel and source distribution into dist/, and check them
+	rm -rf build dist
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
+
 clean: ## Remove what can be made again: .venv, caches, demo (never data, shards or runs)
-	rm -rf .venv demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz
+	rm -rf .venv demo build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz
 	find . -name __pycache__ -type d -not -path './data/*' -not -path './shards/*' -not -path './runs/*' -prune -exec rm -rf {} +

@@ -1,11 +1,18 @@
 """What the documents name must exist."""
 
 import ast
+import importlib.util
 import json
+import os
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
+import click
 import pytest
+import yaml
 
 ROOT = Path(__file__).parent.parent
 _TEST = re.compile(r"`tests/(\w+\.py)::(\w+)`")
@@ -85,3 +92,99 @@ def test_the_table_of_simulated_clusters_is_the_measured_one():
             f"{row['most_in_flight']:,}",
             f"{row['operations_per_second']:,.0f}",
         ]
+
+
+# --- the site ---
+
+
+def site_hooks():
+    """Return the module that makes pages when the site is built."""
+    spec = importlib.util.spec_from_file_location("site_hooks", ROOT / "docs" / "site_hooks.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def nav_pages(entry) -> list[str]:
+    """Return the pages that a part of the nav names."""
+    if isinstance(entry, str):
+        return [entry]
+    parts = entry.values() if isinstance(entry, dict) else entry
+    return [page for part in parts for page in nav_pages(part)]
+
+
+def test_the_site_has_every_page_once():
+    nav = nav_pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"])
+    there = {path.relative_to(ROOT / "docs").as_posix() for path in ROOT.glob("docs/**/*.md")}
+    made = set(site_hooks().made_pages())
+    assert sorted(nav) == sorted(there | made)
+
+
+def test_links_out_of_the_documents_lead_into_the_repository_or_nowhere():
+    hooks = site_hooks()
+    known = {"readme.md", "flow.md", "decisions/0001.md"}
+
+    def seen(text, here="flow.md", source=None, url=None):
+        return hooks._LINK.sub(
+            lambda link: hooks._site_link(link, source or f"docs/{here}", here, known, url), text
+        )
+
+    assert seen("[all](../README.md#limits)") == "[all](readme.md#limits)"
+    assert seen("[f](../flow.md)", "decisions/0001.md") == "[f](../flow.md)"
+    assert seen("[f](docs/flow.md)", "readme.md", "README.md") == "[f](flow.md)"
+    assert seen("[x](https://a.b/c)") == "[x](https://a.b/c)"
+    assert seen("[`setup.cfg`](../setup.cfg)") == "`setup.cfg`"
+    assert seen("[settings](../setup.cfg)") == "settings (`setup.cfg`)"
+    code = "[settings](https://forge/a/b/blob/HEAD/setup.cfg)"
+    assert seen("[settings](../setup.cfg)", url="https://forge/a/b/") == code
+    folder = "[tests](https://forge/a/b/tree/HEAD/tests)"
+    assert seen("[tests](../tests)", url="https://forge/a/b") == folder
+
+
+@pytest.mark.parametrize("document", documents(), ids=lambda path: path.name)
+def test_commands_in_documents_parse(document):
+    """Those that stand in code blocks for the shell, as far as they are written out."""
+    hooks = site_hooks()
+    text = document.read_text(encoding="utf-8")
+    for block in re.findall(r"^```bash\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line.removeprefix(".venv/bin/"), comments=True)
+            if not words or words[0] not in hooks.programs() or set(line) & set("$…<>|"):
+                continue
+            if "depth" in words:  # the modality of docs/examples/depth, which is not installed
+                continue
+            module, _, name = hooks.programs()[words[0]].partition(":")
+            command = getattr(importlib.import_module(module), name)
+            words = words[1:]
+            if isinstance(command, click.Group):
+                assert words[0] in command.commands, line
+                command, words = command.commands[words[0]], words[1:]
+            if words != ["--help"]:
+                with command.make_context(line, words):
+                    pass
+
+
+@pytest.mark.slow("builds the whole site")
+def test_the_site_builds_without_a_warning_and_fetches_nothing(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path / "site"],
+        cwd=ROOT,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr
+    pages = list((tmp_path / "site").rglob("*.html"))
+    assert len(pages) > 25
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        fetched = re.findall(r"<(?:script|img|iframe)[^>]+src=[\"']?(https?:[^\"' >]+)", text)
+        fetched += re.findall(r"<link[^>]+href=[\"']?(https?:[^\"' >]+)", text)
+        assert fetched == [], page
+    styles = "".join(path.read_text() for path in (tmp_path / "site").rglob("*.css"))
+    assert "@import" not in styles and not re.search(r"url\([\"']?https?:", styles)
+    options = (tmp_path / "site/commands/tsn-preprocess/index.html").read_text(encoding="utf-8")
+    assert "--videos-per-shard" in options and "[default: 340x256]" in options
+    reference = (tmp_path / "site/python/shards/index.html").read_text(encoding="utf-8")
+    assert "tsn_core.shards.open_shards" in reference

@@ -152,7 +152,7 @@ def test_make_help_is_the_default_and_names_every_target():
     assert dry_run() == dry_run("help")
     targets = (
         "help install demo plan extract retry verify train evaluate fuse test check fuzz "
-        "bench clean"
+        "bench docs docs-serve dist clean"
     )
     variables = (
         "DATASET MODALITY MODALITIES FLOW SPLIT DATA SHARDS RUNS JOBS PRESET BACKBONE WEIGHTS ARGS"

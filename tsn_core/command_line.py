@@ -45,7 +45,11 @@ class Program(click.Group):
 
 
 class OneCommand(click.Command):
-    """A program of a single command; ends as ``Program`` does."""
+    """A program of a single command; its help and its end are like those of ``Program``."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        document(self)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""

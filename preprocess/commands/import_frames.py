@@ -59,7 +59,11 @@ if TYPE_CHECKING:
 @click.option(
     "--flow", type=click.Choice(FLOW_ALGORITHMS), default="tvl1", help="Who computed the flow."
 )
-@click.option("--videos-per-shard", type=int, help="[default: 64, fewer for a small dataset]")
+@click.option(
+    "--videos-per-shard",
+    type=int,
+    help="Videos in one file.  [default: 64, fewer for a small dataset]",
+)
 @click.option("--jobs", type=int, help="Shards at a time.  [default: one for each core]")
 @click.option("--allow-failures", is_flag=True, help="Exit with 0 even if some videos failed.")
 def import_frames(
