@@ -36,7 +36,8 @@ define DEMO_TRAIN
 	$(BIN)/tsn-train evaluate demo/runs/$(1) --num-snippets 5 --crops 1
 endef
 
-.PHONY: help install demo plan extract retry verify train evaluate fuse test check fuzz bench docs docs-serve dist clean
+.PHONY: help install demo doctor download plan extract retry verify inspect train evaluate fuse report
+.PHONY: predict test check fuzz bench docs docs-serve dist clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -59,7 +60,7 @@ $(STAMP): setup.cfg pyproject.toml requirements.lock
 	fi
 	@touch $@
 
-demo: install ## The whole way on synthetic videos: extract, train, evaluate, fuse (about 4 minutes)
+demo: install ## The whole way on synthetic videos, from extraction to a report (about 4 minutes)
 	$(BIN)/tsn-preprocess synth --out demo/data/synthetic
 	$(BIN)/tsn-preprocess extract --dataset synthetic --data demo/data/synthetic --out demo/shards \
 		--modality rgb --modality flow --modality rgbdiff --flow farneback --bound 8 --size 160x120
@@ -67,8 +68,15 @@ demo: install ## The whole way on synthetic videos: extract, train, evaluate, fu
 	$(call DEMO_TRAIN,flow,--dropout 0.2 --epochs 14)
 	$(call DEMO_TRAIN,rgbdiff,--dropout 0 --num-segments 1 --epochs 36)
 	$(BIN)/tsn-train fuse demo/runs/rgb demo/runs/flow demo/runs/rgbdiff --out demo/runs/fused
+	$(BIN)/tsn-train report demo/runs/fused
 	@echo
-	@echo "Pictures: demo/runs/*/curves.png and demo/runs/*/confusion.png"
+	@echo "Everything on one page, for a browser: demo/runs/fused/report.html"
+
+doctor: install ## Check this machine: versions, decoders, speed, and what to do about each problem
+	$(BIN)/tsn-doctor $(ARGS)
+
+download: install ## Download DATASET (hmdb51 or ucf101) into DATA; interrupted, it goes on
+	$(BIN)/tsn-preprocess download $(DATASET) --out $(DATA) $(ARGS)
 
 plan: install ## Foretell what extracting DATASET from DATA costs, from a few of its videos
 	$(BIN)/tsn-preprocess plan --dataset $(DATASET) --data $(DATA) $(ARGS)
@@ -84,6 +92,9 @@ retry: install ## Try the videos of DATASET that failed once more
 verify: install ## Check the shards of DATASET; ARGS=--repair makes damaged ones anew
 	$(BIN)/tsn-preprocess verify $(SHARDS)/$(NAME) $(ARGS)
 
+inspect: install ## Look at the shards of DATASET: pictures of some videos, and what is suspicious
+	$(BIN)/tsn-preprocess inspect $(SHARDS)/$(NAME) $(ARGS)
+
 train: install ## Train a network on MODALITY of DATASET, into RUNS
 	$(BIN)/tsn-train fit --shards $(SHARDS)/$(NAME) --modality $(MODALITY) \
 		$(call FLOW_ARG,$(MODALITY)) --split $(SPLIT) $(if $(PRESET),--preset $(PRESET)) \
@@ -95,6 +106,13 @@ evaluate: install ## Test the network trained on MODALITY
 fuse: install ## Fuse the tested networks of all MODALITIES
 	$(BIN)/tsn-train fuse $(foreach modality,$(MODALITIES),$(RUNS)/$(modality)-split$(SPLIT)) \
 		--out $(RUNS)/fused-split$(SPLIT) $(ARGS)
+
+report: install ## One page (HTML) about the tested networks of all MODALITIES and their fusion
+	$(BIN)/tsn-train report $(RUNS)/fused-split$(SPLIT) $(ARGS)
+
+predict: install ## Say what happens in VIDEO, by the networks of all MODALITIES
+	$(BIN)/tsn-predict $(VIDEO) \
+		$(foreach modality,$(MODALITIES),--run $(RUNS)/$(modality)-split$(SPLIT)) $(ARGS)
 
 # Of tiny tensors, more threads per worker make nothing faster. A worker takes up to 1.3 GB of memory:
 # as many as there are cores, but only four unless WORKERS says another number.

@@ -140,6 +140,14 @@ def dry_run(*words: str) -> str:
             "tsn-train fuse runs/hmdb51/rgb-split1 runs/hmdb51/flow-split1 "
             "--out runs/hmdb51/fused-split1",
         ),
+        (["download", "DATASET=ucf101"], "tsn-preprocess download ucf101 --out data/ucf101"),
+        (["inspect", "DATASET=ucf101"], "tsn-preprocess inspect shards/ucf101"),
+        (["report"], "tsn-train report runs/hmdb51/fused-split1"),
+        (
+            ["predict", "VIDEO=a.mp4", "MODALITIES=rgb flow"],
+            "tsn-predict a.mp4 --run runs/hmdb51/rgb-split1 --run runs/hmdb51/flow-split1",
+        ),
+        (["doctor", "ARGS=--json"], "tsn-doctor --json"),
     ],
 )
 def test_make_calls_the_programs(words, expected):
@@ -151,8 +159,8 @@ def test_make_calls_the_programs(words, expected):
 def test_make_help_is_the_default_and_names_every_target():
     assert dry_run() == dry_run("help")
     targets = (
-        "help install demo plan extract retry verify train evaluate fuse test check fuzz "
-        "bench docs docs-serve dist clean"
+        "help install demo doctor download plan extract retry verify inspect train evaluate fuse "
+        "report predict test check fuzz bench docs docs-serve dist clean"
     )
     variables = (
         "DATASET MODALITY MODALITIES FLOW SPLIT DATA SHARDS RUNS JOBS PRESET BACKBONE WEIGHTS ARGS"
