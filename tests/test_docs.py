@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -117,7 +118,7 @@ def test_the_site_has_every_page_once():
     nav = nav_pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"])
     there = {path.relative_to(ROOT / "docs").as_posix() for path in ROOT.glob("docs/**/*.md")}
     made = set(site_hooks().made_pages())
-    assert sorted(nav) == sorted(there | made)
+    assert sorted(nav) == sorted(there | made), "the nav of mkdocs.yml names other pages"
 
 
 def test_links_out_of_the_documents_lead_into_the_repository_or_nowhere():
@@ -164,10 +165,12 @@ def test_commands_in_documents_parse(document):
                     pass
 
 
-@pytest.mark.slow("builds the whole site")
-def test_the_site_builds_without_a_warning_and_fetches_nothing(tmp_path):
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The built site; warnings are errors."""
+    folder = tmp_path_factory.mktemp("docs") / "site"
     done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path / "site"],
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", folder],
         cwd=ROOT,
         env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
         capture_output=True,
@@ -175,16 +178,45 @@ def test_the_site_builds_without_a_warning_and_fetches_nothing(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "WARNING" not in done.stderr
-    pages = list((tmp_path / "site").rglob("*.html"))
+    return folder
+
+
+@pytest.mark.slow("builds the whole site")
+def test_the_site_fetches_nothing(site):
+    pages = list(site.rglob("*.html"))
     assert len(pages) > 25
     for page in pages:
         text = page.read_text(encoding="utf-8")
         fetched = re.findall(r"<(?:script|img|iframe)[^>]+src=[\"']?(https?:[^\"' >]+)", text)
         fetched += re.findall(r"<link[^>]+href=[\"']?(https?:[^\"' >]+)", text)
         assert fetched == [], page
-    styles = "".join(path.read_text() for path in (tmp_path / "site").rglob("*.css"))
+    styles = "".join(path.read_text(encoding="utf-8") for path in site.rglob("*.css"))
     assert "@import" not in styles and not re.search(r"url\([\"']?https?:", styles)
-    options = (tmp_path / "site/commands/tsn-preprocess/index.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow("builds the whole site")
+def test_the_site_has_every_option_and_the_public_functions(site):
+    options = (site / "commands" / "tsn-preprocess.html").read_text(encoding="utf-8")
     assert "--videos-per-shard" in options and "[default: 340x256]" in options
-    reference = (tmp_path / "site/python/shards/index.html").read_text(encoding="utf-8")
-    assert "tsn_core.shards.open_shards" in reference
+    reference = (site / "python" / "shards.html").read_text(encoding="utf-8")
+    assert 'id="tsn_core.shards.open_shards"' in reference
+
+
+@pytest.mark.slow("builds the whole site")
+def test_the_search_works_in_pages_opened_as_files(site, tmp_path):
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("chromium is not installed")
+    done = subprocess.run(
+        [
+            *(chromium, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"),
+            *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+            *(f"--user-data-dir={tmp_path}", "--virtual-time-budget=20000", "--dump-dom"),
+            f"{(site / 'index.html').as_uri()}?q=optflow",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert "1 matching document" in done.stdout
+    assert "faq.html" in done.stdout.partition("md-search-result__list")[2]
