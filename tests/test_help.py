@@ -98,6 +98,12 @@ def test_help_fits_the_terminal_and_shows_the_examples(name, width):
         assert line in joined
 
 
+def test_only_settings_have_a_default():
+    text = help_of("tsn-predict", 80)
+    assert "--version " in text
+    assert "Show the version and exit.\n" in text
+
+
 def test_an_example_is_laid_out_to_be_copied():
     text = help_of("tsn-train crossval", 80)
     assert (

@@ -80,6 +80,8 @@ def _state_default(option: click.Option, context: click.Context) -> None:
     text = option.help or ""
     if option.required or option.hidden or "[default" in text:
         return
+    if option.is_eager and not option.expose_value:  # --version: an action, no setting
+        return
     value = option.get_default(context, call=False)
     if option.is_flag and not option.secondary_opts:
         default = "on" if value else "off"
