@@ -1,7 +1,6 @@
 """What the documents name must exist."""
 
 import ast
-import importlib.util
 import json
 import os
 import re
@@ -14,6 +13,7 @@ from pathlib import Path
 import click
 import pytest
 import yaml
+from program_helpers import PROGRAMS, site_hooks
 
 ROOT = Path(__file__).parent.parent
 _TEST = re.compile(r"`tests/(\w+\.py)::(\w+)`")
@@ -98,14 +98,6 @@ def test_the_table_of_simulated_clusters_is_the_measured_one():
 # --- the site ---
 
 
-def site_hooks():
-    """Return the module that makes pages when the site is built."""
-    spec = importlib.util.spec_from_file_location("site_hooks", ROOT / "docs" / "site_hooks.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def nav_pages(entry) -> list[str]:
     """Return the pages that a part of the nav names."""
     if isinstance(entry, str):
@@ -117,17 +109,17 @@ def nav_pages(entry) -> list[str]:
 def test_the_site_has_every_page_once():
     nav = nav_pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"])
     there = {path.relative_to(ROOT / "docs").as_posix() for path in ROOT.glob("docs/**/*.md")}
-    made = set(site_hooks().made_pages())
+    made = set(site_hooks.made_pages())
     assert sorted(nav) == sorted(there | made), "the nav of mkdocs.yml names other pages"
 
 
 def test_links_out_of_the_documents_lead_into_the_repository_or_nowhere():
-    hooks = site_hooks()
     known = {"readme.md", "flow.md", "decisions/0001.md"}
 
     def seen(text, here="flow.md", source=None, url=None):
-        return hooks._LINK.sub(
-            lambda link: hooks._site_link(link, source or f"docs/{here}", here, known, url), text
+        return site_hooks._LINK.sub(
+            lambda link: site_hooks._site_link(link, source or f"docs/{here}", here, known, url),
+            text,
         )
 
     assert seen("[all](../README.md#limits)") == "[all](readme.md#limits)"
@@ -145,18 +137,15 @@ def test_links_out_of_the_documents_lead_into_the_repository_or_nowhere():
 @pytest.mark.parametrize("document", documents(), ids=lambda path: path.name)
 def test_commands_in_documents_parse(document):
     """Those that stand in code blocks for the shell, as far as they are written out."""
-    hooks = site_hooks()
     text = document.read_text(encoding="utf-8")
     for block in re.findall(r"^```bash\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
         for line in block.replace("\\\n", " ").splitlines():
             words = shlex.split(line.removeprefix(".venv/bin/"), comments=True)
-            if not words or words[0] not in hooks.programs() or set(line) & set("$…<>|"):
+            if not words or words[0] not in PROGRAMS or set(line) & set("$…<>|"):
                 continue
             if "depth" in words:  # the modality of docs/examples/depth, which is not installed
                 continue
-            module, _, name = hooks.programs()[words[0]].partition(":")
-            command = getattr(importlib.import_module(module), name)
-            words = words[1:]
+            command, words = PROGRAMS[words[0]], words[1:]
             if isinstance(command, click.Group):
                 assert words[0] in command.commands, line
                 command, words = command.commands[words[0]], words[1:]

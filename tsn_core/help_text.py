@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import re
-import shlex
 
 import click
 
@@ -56,11 +55,6 @@ def wrapped(line: str) -> str:
         else:
             rows[-1] += f" {part}"
     return " \\\n".join(rows)
-
-
-def arguments(line: str) -> list[str]:
-    """Return the words of a command line after the program's name."""
-    return shlex.split(line)[1:]
 
 
 def _lines(paragraph: str) -> list[str]:
