@@ -141,7 +141,8 @@ docs-serve: install ## Show the site at http://127.0.0.1:8000 while you write
 
 dist: install ## Build wheel and source distribution into dist/, and check them
 	rm -rf build dist
-	$(BIN)/python -m build
+	$(BIN)/python -m build $$($(BIN)/python -c 'import setuptools as s; \
+		print("--no-isolation" * (int(s.__version__.split(".")[0]) >= 77))' 2>/dev/null)
 	$(BIN)/python -m twine check --strict dist/*
 	$(BIN)/check-wheel-contents dist/*.whl
 

@@ -78,6 +78,14 @@ def test_help_fits_the_terminal_and_shows_the_examples(name, width):
         assert line in joined
 
 
+@pytest.mark.parametrize("name", ["tsn-preprocess", "tsn-train"])
+def test_the_list_of_commands_says_whole_sentences(name):
+    text = " ".join(help_of(name, 80).partition("\nCommands:\n")[2].split())
+    for word, command in PROGRAMS[name].commands.items():
+        sentence = command.callback.__doc__.split("\n\n")[0].split(". ")[0]
+        assert f"{word} {' '.join(sentence.split())}" in text
+
+
 def test_only_settings_have_a_default():
     text = help_of("tsn-predict", 80)
     assert "--version " in text
