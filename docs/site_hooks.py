@@ -12,6 +12,7 @@ import importlib
 import posixpath
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,6 +84,23 @@ def made_pages() -> dict[str, str]:
     return pages
 
 
+def on_config(config: Any) -> None:
+    """Put the pages of the programs into the nav, where it has an empty list of commands."""
+    for part in _parts(config.nav):
+        if part.get("Commands") == []:
+            part["Commands"] = [{name: f"commands/{name}.md"} for name in programs()]
+
+
+def _parts(nav: list[Any]) -> Iterator[dict[str, Any]]:
+    """Yield every titled part of a nav, those within others too."""
+    for part in nav:
+        if isinstance(part, dict):
+            yield part
+            for inner in part.values():
+                if isinstance(inner, list):
+                    yield from _parts(inner)
+
+
 def on_files(files: Any, config: Any) -> Any:
     """Add the pages that are made."""
     from mkdocs.structure.files import File
@@ -115,6 +133,9 @@ def _site_link(
         return link.group()
     place = posixpath.normpath(posixpath.join(posixpath.dirname(source), path))
     page = COPIED.get(place) or place.removeprefix("docs/")
+    inside = sorted(name for name in known if name.startswith(f"{page}/") and name.endswith(".md"))
+    if place.startswith("docs/") and inside:
+        page = inside[0]  # a folder: its first page
     if page in known and (place in COPIED or place.startswith("docs/")):
         found = posixpath.relpath(page, posixpath.dirname(here) or ".")
         return f"{mark}[{text}]({found}{'#' * bool(anchor)}{anchor})"

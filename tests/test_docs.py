@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import pytest
@@ -107,7 +108,9 @@ def nav_pages(entry) -> list[str]:
 
 
 def test_the_site_has_every_page_once():
-    nav = nav_pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"])
+    config = SimpleNamespace(**yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8")))
+    site_hooks.on_config(config)
+    nav = nav_pages(config.nav)
     there = {path.relative_to(ROOT / "docs").as_posix() for path in ROOT.glob("docs/**/*.md")}
     made = set(site_hooks.made_pages())
     assert sorted(nav) == sorted(there | made), "the nav of mkdocs.yml names other pages"
@@ -125,6 +128,7 @@ def test_links_out_of_the_documents_lead_into_the_repository_or_nowhere():
     assert seen("[all](../README.md#limits)") == "[all](readme.md#limits)"
     assert seen("[f](../flow.md)", "decisions/0001.md") == "[f](../flow.md)"
     assert seen("[f](docs/flow.md)", "readme.md", "README.md") == "[f](flow.md)"
+    assert seen("[d](docs/decisions/)", "readme.md", "README.md") == "[d](decisions/0001.md)"
     assert seen("[x](https://a.b/c)") == "[x](https://a.b/c)"
     assert seen("[`setup.cfg`](../setup.cfg)") == "`setup.cfg`"
     assert seen("[settings](../setup.cfg)") == "settings (`setup.cfg`)"
