@@ -25,13 +25,19 @@ _TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTA
 # Where a stream does not say how far its pictures are reordered, FFmpeg guesses from what it has
 # seen and drops the pictures that prove it wrong; told to be strict it assumes the worst instead.
 _STRICT = {"strict": "strict"}
+# Formats whose files name other files, addresses or programs, which would then be read instead.
+_LISTS = {
+    *("hls", "applehttp", "concat", "concatf", "dash", "webm_dash_manifest", "imf"),
+    *("sdp", "rtp", "rtsp", "lavfi", "avisynth", "vapoursynth"),
+}
+_FORMATS = ",".join(sorted(av.formats_available - _LISTS))
 
 
 class Decoder:
     """The first video stream of a file, decoded on one thread.
 
-    One thread, so that a damaged stream gives the same frames every time. Files only: play lists
-    that point to the network find nothing there.
+    One thread, so that a damaged stream gives the same frames every time. This file only: play
+    lists, which name other files or addresses, are no videos.
 
     Attributes:
         fps: Frames per second that the container states; 0 where it states none.
@@ -52,7 +58,7 @@ class Decoder:
                 os.fspath(path.absolute()),
                 "r",
                 metadata_errors="replace",
-                container_options={"protocol_whitelist": "file"},
+                container_options={"protocol_whitelist": "file", "format_whitelist": _FORMATS},
             )
         except (av.error.FFmpegError, ValueError) as error:
             raise _not_a_video() from error

@@ -50,6 +50,10 @@ def test_packages_import_only_downwards(package):
     [
         ("preprocess.cli", {"torch", "torchvision", "train", "cv2", "matplotlib", "numba"}),
         ("train.cli", {"cv2", "preprocess", "torch", "torchvision", "matplotlib"}),
+        (
+            "tsn_app.predict_cli",
+            {"cv2", "av", "torch", "torchvision", "matplotlib", "preprocess", "train"},
+        ),
         ("tsn_core.shard_set", {"cv2", "torch", "preprocess", "train"}),
     ],
 )

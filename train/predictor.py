@@ -142,6 +142,8 @@ def _stored(
     try:
         index = read_index(location(root) / config["modality_folder"])
     except (TSNError, OSError) as error:
+        if shards is not None:
+            raise InputError(f"{run}: --shards does not fit it: {error}") from None
         raise InputError(
             f"{run}: an older version made it, and does not tell how its snippets were stored; "
             f"its shards would, but {error}; name others like them with --shards"

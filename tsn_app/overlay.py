@@ -39,12 +39,11 @@ def write_overlay(source: Path, target: Path, caption_at: Callable[[float], Capt
         The name of the encoder.
 
     Raises:
-        InputError: The ending of the file is another.
+        InputError: See ``check_target``.
         VideoError: No frame can be decoded, or nothing here can encode.
         OutputError: The file cannot be written.
     """
-    if target.suffix.lower() not in _ENDINGS:
-        raise InputError(f"{target}: the overlay must end in {', '.join(_ENDINGS)}")
+    check_target(source, target)
     target.parent.mkdir(parents=True, exist_ok=True)
     name, options = _encoder()
     with atomic_path(target) as temporary, Decoder(source) as decoder:
@@ -52,6 +51,18 @@ def write_overlay(source: Path, target: Path, caption_at: Callable[[float], Capt
         with av.open(str(temporary), "w", format=form) as output:
             _copy(decoder, output, name, options, caption_at)
     return name
+
+
+def check_target(source: Path, target: Path) -> None:
+    """Check that an overlay may be written there.
+
+    Raises:
+        InputError: The ending of the file is none that can be written, or it is the video.
+    """
+    if target.suffix.lower() not in _ENDINGS:
+        raise InputError(f"{target}: the overlay must end in {', '.join(_ENDINGS)}")
+    if target.exists() and source.exists() and target.samefile(source):
+        raise InputError(f"{target}: is the video itself; choose another --overlay")
 
 
 def _encoder() -> tuple[str, dict[str, str]]:

@@ -30,7 +30,7 @@ _PATH = click.Path(path_type=Path)
     "--run", "runs", type=_PATH, multiple=True, required=True,
     help="Folder of a training; may be repeated, to fuse modalities.",
 )  # fmt: skip
-@click.option("--weights", help="Of the runs, such as 1,1.5.  [default: the usual ones of fusion]")
+@click.option("--weights", help="Of the runs, such as 1,1.5.  [default: rgb 1, flow 1.5, others 1]")
 @click.option("--checkpoint", type=click.Choice(["auto", "last", "best"]), default="auto",
               help="best is what val videos chose; auto takes it where there is one.")  # fmt: skip
 @click.option(
@@ -100,7 +100,7 @@ def main(
     from train.settings import parse_numbers
     from tsn_app.live import LiveRule
     from tsn_app.prediction import Extraction, make_ensemble
-    from tsn_app.stream import is_stream
+    from tsn_app.stream import is_stream, shown_address
 
     for option, value in (("--num-snippets", num_snippets), ("--top", top)):
         if value < 1:
@@ -109,7 +109,13 @@ def main(
         raise InputError(f"--overlay and --timeline-png take one video, got {len(videos)}")
     streams = [video for video in videos if is_stream(video)]
     if streams and (len(videos) > 1 or overlay or timeline or timeline_png):
-        raise InputError(f"{streams[0]}: a stream comes alone, without --overlay and --timeline")
+        raise InputError(
+            f"{shown_address(streams[0])}: a stream comes alone, without --overlay and --timeline"
+        )
+    if overlay is not None:
+        from tsn_app.overlay import check_target
+
+        check_target(Path(videos[0]), overlay)
     lengths = parse_numbers("--scales", scales, "1,2,4,8,16")
     work = _Work(
         make_ensemble(

@@ -62,7 +62,8 @@ def make_ensemble(predictors: Sequence[Predictor], weights: Sequence[float]) -> 
 
     Args:
         predictors: At least one.
-        weights: One for each, or none for the usual of fusion.
+        weights: One for each, or none for the usual of fusion; a network alone weighs 1, so that
+            its probabilities are those that ``tsn-train evaluate`` gives.
 
     Raises:
         InputError: Their classes differ, or there are not as many weights.
@@ -75,7 +76,10 @@ def make_ensemble(predictors: Sequence[Predictor], weights: Sequence[float]) -> 
                 f"{first.run} {len(first.class_names)} ({few(first.class_names)}); choose runs of "
                 "the same dataset"
             )
-    chosen = list(weights) or [default_weight(one.modality.folder) for one in predictors]
+    chosen = list(weights)
+    if not chosen:
+        usual = [default_weight(one.modality.folder) for one in predictors]
+        chosen = usual if len(predictors) > 1 else [1.0]
     if len(chosen) != len(predictors):
         raise InputError(f"{len(predictors)} --weights expected, one a run, got {len(chosen)}")
     if not all(np.isfinite(chosen)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from tsn_core.errors import InputError, VideoError
 
@@ -28,6 +29,16 @@ def is_stream(text: str) -> bool:
     return bool(_CAMERA.fullmatch(text) or _URL.match(text))
 
 
+def shown_address(text: str) -> str:
+    """Return what to show of an address: without the user and the password.
+
+    Examples:
+        >>> shown_address("rtsp://me:secret@camera/1")
+        'rtsp://…@camera/1'
+    """
+    return re.sub(r"//[^/]*@", "//…@", text)
+
+
 class Stream:
     """A camera or an address that OpenCV has opened.
 
@@ -47,7 +58,7 @@ class Stream:
             raise InputError(
                 f"{text!r}: a camera such as camera:0 or an address such as rtsp://… expected"
             )
-        self.name = re.sub(r"//[^/@]*@", "//…@", text)
+        self.name = shown_address(text)
         camera = _CAMERA.fullmatch(text)
         self._capture = _open_camera(int(camera[1])) if camera else _open_address(text)
         if not self._capture.isOpened():
@@ -76,10 +87,23 @@ class Stream:
         self._capture.release()
 
 
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep OpenCV from telling, for each of its ways to open a camera, that it was in vain."""
+    from cv2.utils import logging
+
+    before = logging.setLogLevel(logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        logging.setLogLevel(before)
+
+
 def _open_camera(number: int):  # type: ignore[no-untyped-def]  # OpenCV's stubs differ by version
     import cv2
 
-    return cv2.VideoCapture(number)
+    with _silence():
+        return cv2.VideoCapture(number)
 
 
 def _open_address(address: str):  # type: ignore[no-untyped-def]
@@ -91,7 +115,8 @@ def _open_address(address: str):  # type: ignore[no-untyped-def]
     try:
         waits = (cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, cv2.CAP_PROP_READ_TIMEOUT_MSEC)
         limits = [value for wait in waits for value in (wait, _OPEN_MS)]
-        return cv2.VideoCapture(address, cv2.CAP_FFMPEG, limits)
+        with _silence():
+            return cv2.VideoCapture(address, cv2.CAP_FFMPEG, limits)
     finally:
         if before is None:
             del os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"]
