@@ -165,9 +165,22 @@ def test_folders_have_no_blanks_and_do_not_leave():
         "a b/c d.avi": "a_b/c_d",
         "a_b/c_d.avi": "a_b/c_d.avi",
     }
+    assert folder_names(["walk/ .avi", "walk/..avi"]) == {
+        "walk/ .avi": "walk/_",
+        "walk/..avi": "walk/..avi",
+    }
     with pytest.raises(InputError) as error:
         folder_names(["../x.avi"])
     assert str(error.value) == "'../x.avi': expected a path inside the dataset folder"
+
+
+@pytest.mark.parametrize("dots", [True, False])
+def test_no_video_has_the_folder_that_others_lie_in(dots):
+    """Else ``walk.avi`` were left out, its folder being there already."""
+    names = ["walk/b.avi", "walk.avi", "Run.avi", "run/deep/c.avi", "run.avi/d.avi"]
+    folders = [folder.casefold() for folder in folder_names(names, dots=dots).values()]
+    assert len(set(folders)) == len(names)
+    assert not [(one, other) for one in folders for other in folders if other.startswith(f"{one}/")]
 
 
 def test_runs_come_back():

@@ -86,15 +86,15 @@ def folder_names(names: Iterable[str], *, dots: bool = True) -> dict[str, str]:
         >>> folder_names(["a.b.avi", "a_b.avi"], dots=False)
         {'a.b.avi': 'a_b', 'a_b.avi': 'a_b-2'}
     """
-    taken: set[str] = set()
+    paths = {name: PurePosixPath(check_relative(name)) for name in names}
+    # walk/a.avi lies in walk, so walk.avi must not: its folder would seem to be there already
+    taken = {
+        _folder(above, dots).casefold() for path in paths.values() for above in path.parents[:-1]
+    }
     found = {}
-    for name in names:
-        path = PurePosixPath(check_relative(name))
-        short, *others = (
-            "_".join((str(one) if dots else str(one).replace(".", "_")).split())
-            for one in ((path.with_suffix(""), path) if dots else (path.with_suffix(""),))
-        )
-        wanted = [short, *others]
+    for name, path in paths.items():
+        short = _folder(path.with_suffix(""), dots)
+        wanted = [short, _folder(path, dots)] if dots else [short]
         number = 1
         while wanted[0].casefold() in taken:  # as file systems see it that fold cases
             number += 1
@@ -102,6 +102,13 @@ def folder_names(names: Iterable[str], *, dots: bool = True) -> dict[str, str]:
         taken.add(wanted[0].casefold())
         found[name] = wanted[0]
     return found
+
+
+def _folder(path: PurePosixPath, dots: bool) -> str:
+    """Return a path without blanks, whose every part names something."""
+    parts = ("_".join(part.split()) for part in str(path).split("/"))
+    named = "/".join(part if part.strip(".") else "_" for part in parts)
+    return named if dots else named.replace(".", "_")
 
 
 def to_runs(numbers: Sequence[int]) -> list[list[int]]:
