@@ -10,11 +10,13 @@ dense-flow example of OpenCV's tutorials. There each frame's largest speed is fu
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from preprocess.flow_defaults import FLOW_DEFAULTS
+from tsn_core.errors import InputError
 from tsn_core.modality import IMAGENET_MEAN, IMAGENET_STD, Modality
 from tsn_core.modality_kind import MakeImage, Parameters
 
@@ -25,8 +27,10 @@ def settle(parameters: dict[str, Any]) -> dict[str, Any]:
     """Return the parameters, if Farneback's algorithm takes them.
 
     Raises:
-        InputError: It does not.
+        InputError: It does not, or the bound is none.
     """
+    if not 0 < parameters["bound"] < math.inf:
+        raise InputError(f"flowhsv bound must be > 0 and finite, got {parameters['bound']}")
     from preprocess.flow import flow_parameters
 
     changes = [f"{name}={value}" for name, value in parameters.items() if name != "bound"]

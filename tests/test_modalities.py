@@ -426,6 +426,10 @@ def test_flowhsv_takes_the_bound_and_its_parameters(tmp_path, capsys):
     capsys.readouterr()
     assert run(*arguments, "--parameter", "flowhsv.poly_n=-3") == 1
     assert capsys.readouterr().err.startswith("error: farneback: OpenCV refuses pyramid_scale=0.5")
+    for bound in ("0.0", "-1.0", "nan", "inf"):
+        assert run(*arguments, "--parameter", f"flowhsv.bound={bound}") == 1
+        expected = f"error: flowhsv bound must be > 0 and finite, got {bound}\n"
+        assert capsys.readouterr().err == expected
 
 
 # --- the documented example: depth ---
