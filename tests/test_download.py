@@ -178,6 +178,10 @@ def test_local_archives_are_compared_too(tmp_path):
     assert failure(tmp_path / "o", replace(options, sha256=["x"])) == (
         "--sha256 x: 64 hexadecimal digits expected, or NAME=DIGITS of an archive"
     )
+    assert failure(tmp_path / "o", replace(options, sha256=[f"hmdb.rar={sha256}"])) == (
+        f"--sha256 hmdb.rar={sha256}: no archive is called hmdb.rar; choose from hmdb51_org.rar, "
+        "test_train_splits.rar"
+    )
     assert failure(tmp_path / "o", Options([tmp_path / "no.rar"])) == (
         f"{tmp_path / 'no.rar'}: cannot be read: No such file or directory"
     )

@@ -104,6 +104,7 @@ def _bring(
             f"{out}: videos/ and splits/ are there already, but {_defect(published, out, out)}; "
             "move them away and run again"
         )
+    _check_names(published, options)
     local = [given for given in _local(published, options) if given.role in wanted]
     roles = {given.role for given in local}
     archives = [
@@ -170,6 +171,24 @@ def _local(published: Published, options: Options) -> list[Fetched]:
         entry = entry_of(path, str(path), source.vouched_by if source.known_hash else "")
         found.append(Fetched(path, role, entry))
     return found
+
+
+def _check_names(published: Published, options: Options) -> None:
+    """Refuse a checksum of an archive that there is not: nothing would be compared with it.
+
+    Raises:
+        InputError: There is one.
+    """
+    names = [source.name for archive in published.archives for source in archive.sources]
+    names += [path.name for path in options.archives]
+    names += [Source(mirror).name for mirror in options.mirrors if not mirror.endswith("/")]
+    for text in options.sha256:
+        about = text.rpartition("=")[0]
+        if about and about not in names:
+            raise InputError(
+                f"--sha256 {text}: no archive is called {about}; choose from "
+                f"{', '.join(dict.fromkeys(names))}"
+            )
 
 
 def _given(sha256: Iterable[str], name: str, role: str) -> Iterator[str]:
