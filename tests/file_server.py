@@ -28,6 +28,7 @@ class Served:
     status: int = 200
     location: str = ""
     content_length: bool = True
+    unasked_range: bool = False
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -68,6 +69,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def start_of(self, served):
         """Return where the range begins that is asked for and handed out."""
+        if served.unasked_range:
+            return 0
         asked = self.headers.get("Range")
         valid = self.headers.get("If-Range") in (None, served.etag)
         if not asked or not served.ranges or not valid:

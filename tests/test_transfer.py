@@ -65,6 +65,16 @@ def test_a_server_that_ignores_ranges_is_read_anew(tmp_path):
         assert get(tmp_path, url("/f.rar")) == (DATA, 1)
 
 
+def test_a_range_that_nobody_asked_for_is_no_file(tmp_path):
+    files = {
+        "/f.rar": Served(DATA, unasked_range=True),
+        "/empty.rar": Served(b"", unasked_range=True),
+    }
+    with serving(files) as (url, _):
+        for path in files:
+            assert failure(tmp_path, url(path)) == f"{url(path)}: the file has changed, 4 times"
+
+
 @pytest.mark.parametrize("trusted", [False, True])
 def test_a_file_that_changed_is_read_anew(tmp_path, trusted):
     files = {"/f.rar": Served(DATA, cuts=[70_000])}

@@ -138,7 +138,7 @@ class Transfer:
             if (
                 got.headers.get("Content-Range")
                 == f"bytes */{start}"
-                == f"bytes */{state['length']}"
+                == f"bytes */{state.get('length')}"
             ):
                 return  # everything is there
             self.discard()
@@ -153,7 +153,7 @@ class Transfer:
             if (
                 place is None
                 or int(place["start"]) != start
-                or int(place["total"]) != state["length"]
+                or int(place["total"]) != state.get("length")
             ):
                 self.discard()
                 raise _AgainError("the file has changed")
