@@ -71,7 +71,7 @@ def numbers(value: Any, count: int, source: object, what: str) -> np.ndarray:
     """
     try:
         found = _flat(value, count)
-    except (_NotNumbers, TypeError, ValueError, OverflowError, struct.error) as error:
+    except (TypeError, ValueError, IndexError, OverflowError, struct.error) as error:
         if isinstance(error, InputError):
             raise
         reason = str(error) if isinstance(error, _NotNumbers) else "something else"
