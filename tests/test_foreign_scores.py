@@ -269,6 +269,19 @@ def test_pickles_that_ask_for_too_much(tmp_path, name):
     assert message_of(read, path) == message.format(path)
 
 
+def test_calls_that_lack_their_arguments():
+    kind = "cnumpy\ndtype\n)R"
+    array = f"cnumpy.core.numeric\n_frombuffer\n(V12\n{kind}(I2\ntVC\ntR."
+    storage = "ctorch.storage\n_load_from_bytes\n)R"
+    tensor = f"ctorch._utils\n_rebuild_tensor_v2\n({storage}I0\n(I2\nt(I1\nttR."
+    for program in (array, tensor):
+        value = read_pickle(io.BytesIO(program.encode()), "x", ARRAY_NAMES)
+        assert message_of(numbers, value, 2, "x", "it") == (
+            "x: it must be 2 numbers, found something else; check --classes and --list, or write "
+            "the scores again"
+        )
+
+
 def test_tensors_that_state_too_much(tmp_path):
     good = torch.arange(3.0)
     storage = good.untyped_storage()
@@ -444,6 +457,24 @@ def test_a_list_of_another_order(ours, tmp_path):
 )
 def test_what_does_not_fit(array_file, ours, changes, message):
     assert message_of(imported, array_file, ours, **changes) == f"{array_file}: {message}"
+
+
+def test_results_without_videos(tmp_path):
+    path = tmp_path / "a.npz"
+    nothing = np.empty(0, np.int64)
+    names = np.empty(0, np.str_)
+    np.savez(path, scores=np.empty((0, 3)), labels=nothing, names=names, class_names=CLASSES)
+    assert failure("import-scores", path, "--out", tmp_path / "out") == (
+        f"error: {path}: scores of no video; write the scores again\n"
+    )
+
+
+def test_classes_that_share_a_name(ours, tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("name,label,walk,run,walk\nv,1,1,2,3\n")
+    assert failure("import-scores", path, "--out", tmp_path / "out") == (
+        f"error: {path}: class walk stands in it twice; name the classes with --classes\n"
+    )
 
 
 def test_one_sample_many_times(ours, tmp_path):

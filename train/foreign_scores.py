@@ -116,6 +116,13 @@ def to_scores(
         if found is None:
             raise InputError(f"{source}: says nothing about the {what}; give {option}")
     assert names is not None and labels is not None and chosen is not None
+    if not names:
+        raise InputError(f"{source}: scores of no video; write the scores again")
+    if len(set(chosen)) < len(chosen):
+        twice = next(one for one in chosen if list(chosen).count(one) > 1)
+        raise InputError(
+            f"{source}: class {twice} stands in it twice; name the classes with --classes"
+        )
     if len(chosen) != results.scores.shape[1]:
         raise InputError(
             f"{source}: scores of {results.scores.shape[1]} classes, {len(chosen)} are named; "
@@ -155,7 +162,9 @@ def are_probabilities(scores: np.ndarray) -> bool:
         >>> are_probabilities(np.array([[0.25, 0.75]])), are_probabilities(np.array([[0.5, 2.0]]))
         (True, False)
     """
-    return bool((scores >= 0).all() and np.allclose(scores.sum(axis=1), 1, atol=1e-3))
+    return bool(
+        scores.size and (scores >= 0).all() and np.allclose(scores.sum(axis=1), 1, atol=1e-3)
+    )
 
 
 def _check_labels(
