@@ -249,6 +249,10 @@ def test_checkpoints_that_cannot_be_taken_over(tmp_path):
         "shifts whole blocks or has non-local ones, which this package does not; import one with "
         "blockres in its name, and no nl"
     )
+    for weight in (torch.tensor(1.0), torch.ones(3)):
+        assert told({**good, "module.new_fc.weight": weight}) == (
+            "has no classifier (new_fc.weight and new_fc.bias)"
+        )
     headless = {name: v for name, v in good.items() if "new_fc" not in name}
     assert told(headless) == "has no classifier (new_fc.weight and new_fc.bias)"
     assert told(good, kind="tsm") == "looks like tsn-pytorch, not like tsm; leave --from out"

@@ -128,7 +128,7 @@ def _of_tsn(path: Path, state: dict[str, torch.Tensor], kind: str, backbone: str
         )
     heads = ("new_fc", "base_model.fc", "base_model.classifier")  # the latter without dropout
     head = next((name for name in heads if f"{name}.weight" in state), None)
-    if head is None or f"{head}.bias" not in state:
+    if head is None or f"{head}.bias" not in state or state[f"{head}.weight"].ndim != 2:
         raise CheckpointError(f"{path}: has no classifier (new_fc.weight and new_fc.bias)")
     base = {name: v for name, v in base.items() if not name.startswith(("fc.", "classifier."))}
     shifted = tuple(
