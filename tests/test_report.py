@@ -292,6 +292,13 @@ def test_damaged_files_cost_only_themselves(runs):
     assert "accuracy-title" in render(content)
 
 
+@pytest.mark.parametrize("epoch", ["nan", "inf"])
+def test_epochs_that_are_no_numbers(runs, epoch):
+    (runs[0] / "metrics.csv").write_text(f"epoch,train_loss\n1,2\n{epoch},1\n")
+    remark = "runs/rgb/metrics.csv: damaged; the page goes without its curves"
+    assert remark in gather(runs)["remarks"]
+
+
 def test_settings_of_any_shape_make_a_page(runs):
     hostile = {"shards": 7, "model": [1, {"a": None}], HOSTILE[0]: {HOSTILE[1]: [HOSTILE[2]]}}
     (runs[0] / "config.json").write_text(json.dumps(hostile))

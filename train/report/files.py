@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -62,12 +63,15 @@ def read_epochs(path: Path, remark: Remark) -> list[dict[str, float]]:
     """Return the rows of a run's ``metrics.csv`` as numbers; none where there is no such file."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            return [_numbers(row) for row in csv.DictReader(file)]
+            rows = [_numbers(row) for row in csv.DictReader(file)]
     except FileNotFoundError:
         return []
     except (OSError, ValueError, TypeError, csv.Error):
+        rows = None
+    if rows is None or not all(math.isfinite(row.get("epoch", 0.0)) for row in rows):
         remark(f"{path}: damaged; the page goes without its curves")
         return []
+    return rows
 
 
 def _numbers(row: Mapping[str, str]) -> dict[str, float]:
