@@ -14,7 +14,7 @@ from rich.console import Console
 
 from train.evaluate import check_snippets_fit, evaluate
 from train.long_videos import LongVideo, score_videos
-from train.run_folder import RunFolder, load_checkpoint
+from train.run_folder import RunFolder, chosen_checkpoint, load_checkpoint
 from tsn_core.errors import CheckpointError, InputError, TSNError
 from tsn_core.index import read_index
 from tsn_core.location import location
@@ -117,8 +117,7 @@ def open_predictor(run: Path, *, checkpoint: str = "auto", shards: Path | None =
     """
     folder = RunFolder(run)
     config = folder.read_config()
-    if checkpoint == "auto":
-        checkpoint = "best" if config["val_subset"] == "val" else "last"
+    checkpoint = chosen_checkpoint(config, checkpoint)
     path = folder.checkpoint(checkpoint)
     model, class_names, progress = load_checkpoint(path)
     modality, plan = _stored(run, path, config, progress, shards)

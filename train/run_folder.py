@@ -148,6 +148,18 @@ def save_checkpoint(
         torch.save(content, file)  # given the path, it hides why writing fails
 
 
+def chosen_checkpoint(config: dict[str, Any], asked: str) -> str:
+    """Return which checkpoint of a run to take, ``best`` or ``last``.
+
+    Args:
+        config: What ``RunFolder.read_config`` returns.
+        asked: One of these, or ``auto``: the best if val videos chose it, else the last.
+    """
+    if asked != "auto":
+        return asked
+    return "best" if config["val_subset"] == "val" else "last"
+
+
 def load_checkpoint(path: Path) -> tuple[TSN, list[str], dict[str, Any]]:
     """Return the model, the class names and the rest of a checkpoint; nothing is executed.
 

@@ -11,7 +11,7 @@ import torch
 
 from train.labels import check_labels
 from train.leakage import hashes
-from train.run_folder import RunFolder, load_checkpoint
+from train.run_folder import RunFolder, chosen_checkpoint, load_checkpoint
 from train.subsets import subset_names
 from tsn_core.errors import CheckpointError, InputError
 from tsn_core.location import location
@@ -62,8 +62,7 @@ def open_run(run: Path, *, shards: Path | None = None, checkpoint: str = "auto")
     """
     folder = RunFolder(run)
     config = folder.read_config()
-    if checkpoint == "auto":
-        checkpoint = "best" if config["val_subset"] == "val" else "last"
+    checkpoint = chosen_checkpoint(config, checkpoint)
     path = folder.checkpoint(checkpoint)
     model, class_names, progress = load_checkpoint(path)
     if shards is None and not config["shards"]:

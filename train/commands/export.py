@@ -67,12 +67,11 @@ def export(
     from train.exported import ExportSettings, describe, real_snippets
     from train.exported import export as export_to
     from train.imported_run import export_network
-    from train.run_folder import RunFolder, load_checkpoint
+    from train.run_folder import RunFolder, chosen_checkpoint, load_checkpoint
 
     folder = RunFolder(run)
     config = folder.read_config()
-    if checkpoint == "auto":
-        checkpoint = "best" if config["val_subset"] == "val" else "last"
+    checkpoint = chosen_checkpoint(config, checkpoint)
     path = folder.checkpoint(checkpoint)
     model, class_names, progress = load_checkpoint(path)
     if kind == "tsn-pytorch":
