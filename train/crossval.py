@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 
 from train.metrics import summarize
-from train.run_folder import RunFolder
+from train.run_folder import RunFolder, chosen_checkpoint
 from train.scores import Scores, read_scores
 from train.settings import RunSettings
 from train.testing import evaluate_run
@@ -173,7 +173,7 @@ def cross_validate(
 def is_tested(folder: Path, test: TestSettings) -> bool:
     """Return whether a run was tested in that way, after its training was over."""
     run = RunFolder(folder)
-    checkpoint = "best" if run.read_config()["val_subset"] == "val" else "last"
+    checkpoint = chosen_checkpoint(run.read_config(), "auto")
     try:
         path = folder / "metrics.json"  # the last that a test writes
         metrics = json.loads(path.read_text(encoding="utf-8"))
