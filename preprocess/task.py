@@ -12,7 +12,7 @@ import cv2
 from preprocess.extraction import Emit, Extracted, extract_video
 from preprocess.limits import Limits
 from preprocess.meter import Meter
-from preprocess.units import UnitMaker, unit_maker
+from preprocess.units import UnitMakers
 from tsn_core.modality import StoredModality
 from tsn_core.sampling import SnippetPlan
 
@@ -58,7 +58,7 @@ class InProcess:
     def __init__(self, beat: Callable[[], None] | None = None) -> None:
         cv2.setNumThreads(1)
         self._beat = beat
-        self._makers: dict[str, UnitMaker] = {}
+        self._maker = UnitMakers()
 
     def extract(
         self, task: Task, emit: Emit, then: Callable[[], Task | None] | None = None
@@ -79,9 +79,3 @@ class InProcess:
             beat=self._beat,
         )
         return extracted if meter is None else replace(extracted, costs=meter.costs())
-
-    def _maker(self, modality: StoredModality) -> UnitMaker:
-        key = modality.to_json()
-        if key not in self._makers:
-            self._makers[key] = unit_maker(modality)
-        return self._makers[key]

@@ -5,17 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from preprocess.extraction import extract_frames
+from preprocess.extraction import Emit, Extracted, extract_frames
 from preprocess.isolation import borrowed_process
 from preprocess.limits import Limits
 from preprocess.task import Extractor, InProcess, Task
-from preprocess.units import unit_maker
+from preprocess.units import UnitMakers
 from train.fuse import default_weight
 from train.predictor import Predictor
 from train.scores import softmax
@@ -23,9 +23,8 @@ from tsn_app.frame_buffer import FrameBuffer
 from tsn_app.memory_video import Collector, MemoryVideo
 from tsn_core.errors import InputError
 from tsn_core.listing import few
+from tsn_core.modality import StoredModality
 from tsn_core.sampling import SnippetPlan
-
-DEFAULT_SNIPPETS = 25
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,6 @@ class Prediction:
     scores: np.ndarray
     fused: np.ndarray
     note: str | None = None
-    videos: tuple[MemoryVideo, ...] = field(default=(), repr=False)
 
     @property
     def probabilities(self) -> np.ndarray:
@@ -125,6 +123,7 @@ class Extraction:
         self._ensemble = ensemble
         self._limits = limits
         self._isolated = isolated
+        self._maker = UnitMakers()
 
     def file(
         self, path: Path, plans: Sequence[SnippetPlan]
@@ -134,20 +133,16 @@ class Extraction:
         Raises:
             VideoError: It cannot be extracted.
         """
-        notes = []
 
-        def extract(places: list[int], plan: SnippetPlan) -> list[MemoryVideo]:
-            modalities = tuple(self._ensemble.predictors[place].modality for place in places)
-            collector = Collector(len(places))
-            task = Task(path.absolute(), plan, modalities, self._limits)
+        def extract(
+            plan: SnippetPlan, modalities: tuple[StoredModality, ...], emit: Emit
+        ) -> Extracted:
             with self._extractor() as extractor:
-                extracted = extractor.extract(task, collector.emit)
-            notes.append(extracted.note)
-            return collector.videos(
-                str(path), modalities, self._ensemble.class_names, plan, extracted
-            )
+                return extractor.extract(
+                    Task(path.absolute(), plan, modalities, self._limits), emit
+                )
 
-        return self._grouped(plans, extract), next((note for note in notes if note), None)
+        return self._grouped(str(path), plans, extract)
 
     def frames(self, buffer: FrameBuffer, plans: Sequence[SnippetPlan]) -> list[MemoryVideo]:
         """Return the frames of a buffer in the modality of each network.
@@ -156,31 +151,38 @@ class Extraction:
             VideoError: A unit cannot be made.
         """
 
-        def extract(places: list[int], plan: SnippetPlan) -> list[MemoryVideo]:
-            modalities = tuple(self._ensemble.predictors[place].modality for place in places)
-            collector = Collector(len(places))
-            makers = [unit_maker(modality) for modality in modalities]
-            extracted = extract_frames(buffer, plan, modalities, makers, collector.emit)
-            return collector.videos(
-                buffer.name, modalities, self._ensemble.class_names, plan, extracted
-            )
+        def extract(
+            plan: SnippetPlan, modalities: tuple[StoredModality, ...], emit: Emit
+        ) -> Extracted:
+            makers = [self._maker(modality) for modality in modalities]
+            return extract_frames(buffer, plan, modalities, makers, emit)
 
-        return self._grouped(plans, extract)
+        return self._grouped(buffer.name, plans, extract)[0]
 
     def _grouped(
         self,
+        name: str,
         plans: Sequence[SnippetPlan],
-        extract: Callable[[list[int], SnippetPlan], list[MemoryVideo]],
-    ) -> list[MemoryVideo]:
+        extract: Callable[[SnippetPlan, tuple[StoredModality, ...], Emit], Extracted],
+    ) -> tuple[list[MemoryVideo], str | None]:
+        """Extract once for all networks of one size and plan; return the videos, and a note."""
         groups: dict[tuple[object, ...], list[int]] = {}
         for place, (predictor, plan) in enumerate(zip(self._ensemble.predictors, plans)):
             one = predictor.modality
             key = (plan, one.height, one.width, one.short_side)
             groups.setdefault(key, []).append(place)
         found: dict[int, MemoryVideo] = {}
+        notes = []
         for places in groups.values():
-            found.update(zip(places, extract(places, plans[places[0]])))
-        return [found[place] for place in range(len(plans))]
+            plan = plans[places[0]]
+            modalities = tuple(self._ensemble.predictors[place].modality for place in places)
+            collector = Collector(len(places))
+            extracted = extract(plan, modalities, collector.emit)
+            notes.append(extracted.note)
+            names = self._ensemble.class_names
+            found.update(zip(places, collector.videos(name, modalities, names, plan, extracted)))
+        videos = [found[place] for place in range(len(plans))]
+        return videos, next((note for note in notes if note), None)
 
     def _extractor(self) -> AbstractContextManager[Extractor]:
         return borrowed_process() if self._isolated else nullcontext(InProcess())
@@ -234,4 +236,4 @@ def predict(
     row = videos[0].row
     duration = row.num_frames / row.fps if row.fps else None
     seconds = time.perf_counter() - began
-    return Prediction(videos[0].folder, duration, seconds, scores, fused, note, tuple(videos))
+    return Prediction(videos[0].folder, duration, seconds, scores, fused, note)
