@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from preprocess import lettering
 from tsn_core.flow_color import color_wheel
 from tsn_core.modality import StoredModality
 from tsn_core.picture import full_color_px, unit_picture
@@ -129,15 +128,6 @@ def _draw_legend(
     _write(draw, (x, y + _LEGEND + _SMALL + 2 * _GAP), "faster is darker", _SMALL, _PALE, _LEGEND)
 
 
-@functools.cache
-def _font(size: int, bold: bool) -> ImageFont.FreeTypeFont:
-    """Return the typeface that comes with matplotlib: Latin, Greek, Cyrillic, Arabic, symbols."""
-    import matplotlib
-
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), size)
-
-
 def _write(
     draw: ImageDraw.ImageDraw,
     place: tuple[int, int],
@@ -148,8 +138,8 @@ def _write(
     bold: bool = False,
 ) -> None:
     """Write one line; what does not fit is left out of its middle."""
-    font = _font(size, bold)
-    text = "".join(letter if letter.isprintable() else "�" for letter in text)
+    font = lettering.font(size, bold=bold)
+    text = lettering.plain(text)
     kept = text
     keep = len(text)
     while draw.textlength(kept, font=font) > width and keep > 2:

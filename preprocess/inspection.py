@@ -22,6 +22,7 @@ from tsn_core.check import modality_folders
 from tsn_core.errors import InputError
 from tsn_core.listing import few
 from tsn_core.manifest import MANIFEST_NAME, read_manifest
+from tsn_core.sampling import center_offsets
 from tsn_core.shard_set import ShardSet
 
 _SPEED_EDGES = (0.25, 0.5, 1, 2, 4, 8, 16)  # px
@@ -135,7 +136,7 @@ def measure(
 
 def _spread(stored: int, number: int) -> list[int]:
     """Return the centres of so many parts of the stored snippets, each once."""
-    return sorted({((2 * k + 1) * stored) // (2 * number) for k in range(number)})
+    return np.unique(center_offsets(stored, number, 1)).tolist()
 
 
 def facts(statistics: UnitStatistics, shards: ShardSet) -> dict[str, Any]:

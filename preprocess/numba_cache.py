@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 
-def _is_writable(folder: Path) -> bool:
+def is_writable(folder: Path) -> bool:
+    """Return whether files can be made in a folder; it is made where it is missing."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
@@ -50,11 +51,11 @@ def cache_folder(sources: list[Path]) -> Path:
     name = f"{sources[0].stem}-{digest}"
     named = os.environ.get("NUMBA_CACHE_DIR")
     wanted = Path(named) if named else sources[0].parent / "__pycache__"
-    if _is_writable(wanted / name):
+    if is_writable(wanted / name):
         return wanted / name
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     for base in (home / "tsn-shards", Path(tempfile.gettempdir()) / f"tsn-shards-{_user_name()}"):
-        if _is_writable(base / name):
+        if is_writable(base / name):
             warnings.warn(
                 f"{wanted}: compiled code cannot be kept there, using {base}; "
                 "set NUMBA_CACHE_DIR to a folder that is writable",

@@ -7,13 +7,14 @@ import platform
 import re
 import shutil
 import sys
-import tempfile
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, distributions, requires, version
 from pathlib import Path
 from typing import Any
 
 import psutil
+
+from preprocess.numba_cache import is_writable
 
 PACKAGE = "tsn-shards"
 OPENCVS = (
@@ -84,7 +85,7 @@ def look(folder: Path) -> Machine:
         free_memory_gb=min(memory.available, limit or memory.available) / 1e9,
         folder=there,
         free_disk_gb=shutil.disk_usage(there).free / 1e9,
-        writable=_is_writable(there),
+        writable=is_writable(there),
         shared_memory_gb=shutil.disk_usage(shared).free / 1e9 if shared.is_dir() else None,
         open_files=_open_files(),
         encoding=sys.stdout.encoding or "",
@@ -119,14 +120,6 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
-
-
-def _is_writable(folder: Path) -> bool:
-    try:
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError:
-        return False
-    return True
 
 
 def _open_files() -> int | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -11,8 +10,9 @@ from typing import cast
 import av
 import numpy as np
 from av.video.stream import VideoStream
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from preprocess import lettering
 from preprocess.decoder import Decoder
 from tsn_core.atomic import atomic_path
 from tsn_core.errors import InputError, VideoError
@@ -130,22 +130,13 @@ def captioned(picture: Image.Image, caption: Caption) -> Image.Image:
     draw.rectangle((0, top, width, height), fill=(0, 0, 0, 170))
     draw.rectangle((0, height - max(band // 12, 2), round(width * probability), height),
                    fill=(86, 180, 233, 255))  # fmt: skip
-    font = _font(max(round(_LETTERS * band), 9))
+    font = lettering.font(max(round(_LETTERS * band), 9), bold=True)
     share = f"{100 * probability:.0f} %"
     right = width - draw.textlength(share, font=font) - band // 3
     middle = top + band // 2
     draw.text((right, middle), share, fill="white", font=font, anchor="lm")
-    text = "".join(letter if letter.isprintable() else "�" for letter in label)
+    text = lettering.plain(label)
     while len(text) > 1 and draw.textlength(text, font=font) > right - 2 * band // 3:
         text = text[:-2] + "…"
     draw.text((band // 3, middle), text, fill="white", font=font, anchor="lm")
     return Image.alpha_composite(picture.convert("RGBA"), shade).convert("RGB")
-
-
-@functools.cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    """Return the typeface that comes with matplotlib."""
-    import matplotlib
-
-    path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans-Bold.ttf"
-    return ImageFont.truetype(str(path), size)
