@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from preprocess.commands.modality_options import Stored, stored_options, videos_
 from preprocess.commands.options import (
     FOLDER,
     dataset_options,
+    end_with_failures,
     executor_options,
     given_options,
     isolation_option,
@@ -111,14 +111,4 @@ def extract(
     if summary.notes:
         click.echo(f"{count(len(summary.notes), 'video')} may be damaged or cut short:", err=True)
         list_videos(summary.notes)
-    if summary.failures:
-        click.echo(
-            f"{len(summary.failures)} of {len(manifest.records)} videos failed, see "
-            f"{summary.root / 'failures.jsonl'}:",
-            err=True,
-        )
-        list_videos(
-            [(name, str(line["reason"])) for name, line in sorted(summary.failures.items())]
-        )
-        if not allow_failures:
-            sys.exit(1)
+    end_with_failures(summary.root, summary.failures, len(manifest.records), allow_failures)

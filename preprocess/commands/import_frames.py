@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
 
-from preprocess.commands.options import FOLDER, list_videos, stderr_console
+from preprocess.commands.options import FOLDER, end_with_failures, stderr_console
 from tsn_core.command_line import Size
 from tsn_core.listing import count
 from tsn_core.modality import CODECS, FLOW_ALGORITHMS
@@ -187,12 +186,4 @@ def _tell(done: Imported, num_videos: int, allow_failures: bool) -> None:
             "keeps every pixel",
             err=True,
         )
-    if done.failures:
-        click.echo(
-            f"{len(done.failures)} of {num_videos} videos failed, see "
-            f"{done.root / 'failures.jsonl'}:",
-            err=True,
-        )
-        list_videos([(name, str(line["reason"])) for name, line in sorted(done.failures.items())])
-        if not allow_failures:
-            sys.exit(1)
+    end_with_failures(done.root, done.failures, num_videos, allow_failures)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -158,3 +158,24 @@ def list_videos(lines: Sequence[tuple[str, str]]) -> None:
         click.echo(f"  {name}: {text}", err=True)
     if len(lines) > _MOST_LINES:
         click.echo(f"  … and {len(lines) - _MOST_LINES} more", err=True)
+
+
+def end_with_failures(
+    root: Path, failures: Mapping[str, Mapping[str, Any]], num_videos: int, allowed: bool
+) -> None:
+    """Name the videos that failed, and exit with status 1 unless that is allowed.
+
+    Args:
+        root: Folder of the dataset's shards.
+        failures: Lines of ``failures.jsonl`` by name.
+        num_videos: Of the dataset.
+        allowed: Whether failures leave the status 0.
+    """
+    if not failures:
+        return
+    click.echo(
+        f"{len(failures)} of {num_videos} videos failed, see {root / 'failures.jsonl'}:", err=True
+    )
+    list_videos([(name, str(line["reason"])) for name, line in sorted(failures.items())])
+    if not allowed:
+        sys.exit(1)
