@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+
+from packaging.specifiers import SpecifierSet
 
 from tsn_app.finding import NOTE, PROBLEM, Finding
 from tsn_app.machine import Machine, short
@@ -84,7 +85,8 @@ def _packages(machine: Machine) -> Iterator[Finding]:
     outside = [
         f"{name} {found} ({machine.wanted[name]} expected)"
         for name, found in machine.installed.items()
-        if found is not None and not satisfies(found, machine.wanted[name])
+        if found is not None
+        and not SpecifierSet(machine.wanted[name]).contains(found, prereleases=True)
     ]
     if not machine.wanted:
         yield Finding("Packages", "tsn-shards", "not installed, only run from its folder", NOTE,
@@ -100,31 +102,6 @@ def _packages(machine: Machine) -> Iterator[Finding]:
             "Packages", "OpenCV", f"several, which overwrite each other: {names}", PROBLEM,
             f"pip uninstall -y {' '.join(machine.opencvs)} && pip install opencv-contrib-python",
         )  # fmt: skip
-
-
-def satisfies(version: str, wanted: str) -> bool:
-    """Return whether a version is in a range such as ``>=4.9,<6``.
-
-    Examples:
-        >>> satisfies("5.0.0.93", ">=4.9,<6"), satisfies("6.0", ">=4.9,<6")
-        (True, False)
-        >>> satisfies("2.13.0+cpu", ">=2.11,<2.14")
-        True
-    """
-    found = _numbers(version)
-    for part in filter(None, (part.strip() for part in wanted.split(","))):
-        sign, number = re.match(r"([<>=!~]+)\s*(.+)", part).groups()  # type: ignore[union-attr]
-        bound = _numbers(number)
-        width = max(len(found), len(bound))
-        a, b = ([*one, *[0] * (width - len(one))] for one in (found, bound))
-        if not {">=": a >= b, "<": a < b, ">": a > b, "<=": a <= b, "==": a == b}.get(sign, True):
-            return False
-    return True
-
-
-def _numbers(version: str) -> list[int]:
-    plain = re.match(r"\d+(\.\d+)*", version)
-    return [int(part) for part in plain[0].split(".")] if plain else []
 
 
 def judge_opencv(probed: Probed) -> Iterator[Finding]:

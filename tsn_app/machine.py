@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from packaging.requirements import Requirement
 
 from preprocess.numba_cache import is_writable
 
@@ -106,13 +107,8 @@ def _wanted() -> dict[str, str]:
         lines = requires(PACKAGE) or []
     except PackageNotFoundError:
         return {}
-    found = {}
-    for line in lines:
-        if "extra ==" not in line:
-            name = re.match(r"[A-Za-z0-9._-]+", line)
-            assert name is not None
-            found[name[0]] = line[name.end() :].partition(";")[0].strip()
-    return found
+    wanted = map(Requirement, lines)
+    return {one.name: str(one.specifier) for one in wanted if one.marker is None}
 
 
 def _version(name: str) -> str | None:
