@@ -3,6 +3,7 @@
 import base64
 import json
 import shlex
+import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -210,6 +211,25 @@ def test_a_fusion_of_other_scores_is_remarked(runs):
     assert gather([Path("runs/fused"), *runs])["remarks"] == [
         "runs/fused: was made of other scores than the runs have now; fuse again"
     ]
+
+
+def test_inputs_of_a_fusion_are_known_by_their_folders(runs):
+    shutil.copytree(runs[0], "runs/again")
+    scores = read_scores(runs[0])
+    write_scores(scores_of("rgb", scores.labels, CLASSES, 1.0, 9), Path("runs/again/scores.npz"))
+    given = (Path.cwd() / "runs/again", runs[0], runs[1])  # another order, and other spellings
+    run_program("fuse", *given, "--weights", 1, 2, 3, "--out", "runs/fused")
+    content = gather([Path("runs/fused"), runs[0], Path("runs/again"), runs[1]])
+    assert content["remarks"] == []
+    assert [(row["name"], row["weight"]) for row in content["accuracies"]] == [
+        ("rgb", 2.0),
+        ("rgb (runs/again)", 1.0),
+        ("flow-farneback", 3.0),
+        ("fusion", None),
+    ]
+    content = gather([Path("runs/fused"), Path("runs/again")])
+    assert content["accuracies"][0]["weight"] == 1.0
+    assert content["remarks"] == []
 
 
 def test_one_run_alone(runs):

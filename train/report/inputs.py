@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -131,9 +132,7 @@ def _read_run(folder: Path, subset: str, remark: Remark) -> Run:
 
 def _behind(fused: Run, subset: str, remark: Remark) -> list[Run]:
     """Return the runs that a fused folder names, as far as they are still there."""
-    named = fused.metrics.get("folders")
-    paths = [Path(str(path)) for path in named.values()] if isinstance(named, dict) else []
-    folders = [fused.path / path for path in paths]
+    folders = list(_folders(fused).values())
     there = [folder for folder in folders if subset_path(folder / SCORES_NAME, subset).is_file()]
     if not there or len(there) < len(folders):
         remark(
@@ -172,7 +171,7 @@ def _with_fusion(
         remark(f"{left_out} videos are left out: not every test has them")
     tests = dict(zip(names, parts))
     if fused is not None:
-        weights = _stored_weights(fused.metrics["inputs"])
+        weights = _stored_weights(fused, tested)
         _check_fusion(tests, weights, fused, remark)
         return tests, weights
     if len(parts) < 2:
@@ -183,10 +182,34 @@ def _with_fusion(
     return {**tests, "fusion": fuse(parts, list(weights.values()))}, weights
 
 
-def _stored_weights(inputs: Any) -> dict[str, float]:
+def _stored_weights(fused: Run, tested: Sequence[Run]) -> dict[str, float]:
+    """Return the weights of a fusion by the names of the page, where it has those inputs.
+
+    Inputs are known by their folders: of two runs of one modality the names tell the path as it
+    was typed, and the order in which they were given.
+    """
+    inputs = fused.metrics["inputs"]
     rows = inputs.items() if isinstance(inputs, dict) else ()
     found = {name: row.get("weight") for name, row in rows if isinstance(row, dict)}
-    return {name: float(w) for name, w in found.items() if isinstance(w, (int, float))}
+    folders = {name: path.resolve() for name, path in _folders(fused).items()}
+    single = {path for path, number in Counter(folders.values()).items() if number == 1}
+    page = {run.path.resolve(): run.name for run in tested if run.path.resolve() in single}
+    taken = {page[path] for path in folders.values() if path in page}
+    weights = {}
+    for name, weight in found.items():
+        shown = page.get(folders.get(name, Path()))
+        if shown is None:  # elsewhere now, or not on the page: only its name is left
+            shown = f"{name} ({folders[name]})" if name in taken else name
+        if isinstance(weight, (int, float)):
+            weights[shown] = float(weight)
+    return weights
+
+
+def _folders(fused: Run) -> dict[str, Path]:
+    """Return the folders of the inputs of a fusion, by the names that it gave them."""
+    named = fused.metrics.get("folders")
+    rows = named.items() if isinstance(named, dict) else ()
+    return {name: fused.path / str(path) for name, path in rows}
 
 
 def _check_fusion(
