@@ -11,6 +11,7 @@ import pytest
 from train_helpers import failure, run_program
 
 from train.fuse import align, default_weight, fuse
+from train.score_formats import read_results
 from train.scores import Scores, read_scores, write_scores
 from tsn_core.errors import InputError
 
@@ -115,6 +116,18 @@ def test_damaged_files(tmp_path):
     )
 
 
+def test_an_array_that_unpacks_to_far_more_than_its_size(tmp_path):
+    path = tmp_path / "scores.npz"
+    many = {**vars(scores_of()), "scores": np.zeros((3, 3_000_000, 2), np.float32)}  # 72 MB
+    np.savez_compressed(path, **many)
+    told = "unpacks to 72 MB, at most 67 MB expected of its size; save the scores again with"
+    assert message(read_scores, path) == f"{path}: {told} numpy.savez"
+    read = {"num_videos": None, "num_classes": None, "allow_pickle": False}
+    with pytest.raises(InputError) as caught:
+        read_results(path, "npz", **read)
+    assert str(caught.value) == f"{path}: {told} numpy.savez"
+
+
 class Hostile:
     """Creates a file when it is unpickled."""
 
@@ -169,7 +182,7 @@ def test_an_array_is_missing(tmp_path):
             if name != "labels.npy":
                 part.writestr(name, whole.read(name))
     assert message(read_scores, path) == (
-        f"{path}: not a scores file: labels is not a file in the archive; evaluate the run again"
+        f"{path}: not a scores file: no labels in it; evaluate the run again"
     )
 
 

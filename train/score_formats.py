@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from train.array_file import read_arrays
 from train.inert_arrays import ARRAY_NAMES, numbers
 from train.inert_pickle import Call, read_pickle
 from train.scores import Scores
@@ -231,8 +232,9 @@ def _label(value: Any, path: Path, what: str) -> int:
 def _read_npz(path: Path, data: bytes) -> Results:
     """Return the scores in arrays: scores (V, C) or (V, S, C), and labels, names, class_names."""
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            found = {name: arrays[name] for name in arrays.files}
+        found = read_arrays(io.BytesIO(data), path)
+    except InputError:
+        raise
     except Exception:  # NumPy answers hostile bytes with many kinds, some advise to unpickle them
         raise InputError(
             f"{path}: damaged, or not plain arrays; save scores, labels, names and class_names "

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from train.array_file import read_arrays
 from tsn_core.atomic import atomic_path
 from tsn_core.errors import InputError
 
@@ -89,18 +90,20 @@ def read_scores(path: Path, subset: str = "test") -> Scores:
         command = f"evaluate {run} --subset {subset}" if subset != "test" else "evaluate on the run"
         raise InputError(f"{file}: no scores there; run tsn-train {command} first")
     try:
-        with np.load(file, allow_pickle=False) as arrays:
-            scores = Scores(
-                name=str(arrays["name"]),
-                names=arrays["names"],
-                labels=arrays["labels"],
-                scores=arrays["scores"],
-                video_scores=arrays["video_scores"],
-                class_names=arrays["class_names"],
-            )
+        arrays = read_arrays(file, file)
+        scores = Scores(
+            name=str(arrays["name"]),
+            names=arrays["names"],
+            labels=arrays["labels"],
+            scores=arrays["scores"],
+            video_scores=arrays["video_scores"],
+            class_names=arrays["class_names"],
+        )
+    except InputError:
+        raise
     except KeyError as error:
         raise InputError(
-            f"{file}: not a scores file: {error.args[0]}; evaluate the run again"
+            f"{file}: not a scores file: no {error.args[0]} in it; evaluate the run again"
         ) from None
     except Exception:  # NumPy answers hostile bytes with many kinds, some advise to unpickle them
         raise InputError(f"{file}: damaged, or not a scores file; evaluate the run again") from None
