@@ -272,6 +272,31 @@ def test_checkpoints_that_cannot_be_taken_over(tmp_path):
     assert message_of(read_foreign, tmp_path / "no") == f"{tmp_path / 'no'}: no such checkpoint"
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "new_fc.bias",
+            "its classifier holds numbers that are not finite; import a checkpoint from before its "
+            "training failed",
+        ),
+        (
+            "base_model.layer1.0.conv1.weight",
+            "the weights do not fit the model: 1 not finite (layer1.0.conv1.weight); check "
+            "--backbone and --weights",
+        ),
+    ],
+)
+def test_numbers_that_are_not_finite(tmp_path, name, message):
+    network = TheirTSN()
+    with torch.no_grad():
+        network.get_parameter(name).view(-1)[0] = float("nan")
+    path = save(network, tmp_path / "x.pth")
+    foreign, theirs = read_foreign(path), convention("tsn-pytorch", "rgb")
+    found = message_of(import_network, foreign, path, "rgb", theirs, error=CheckpointError)
+    assert found == f"{path}: {message}"
+
+
 class Hostile:
     def __reduce__(self):
         return os.getenv, ("HOME",)

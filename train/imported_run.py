@@ -136,7 +136,8 @@ def import_network(
         temporal_shift: Likewise, of a network that shifts.
 
     Raises:
-        CheckpointError: It does not take snippets of that modality, or shifts in other places.
+        CheckpointError: It does not take snippets of that modality, shifts in other places, or
+            holds numbers that are not finite.
         InputError: A number is out of range.
     """
     kind = get_modality(modality)
@@ -177,6 +178,11 @@ def import_network(
         raise CheckpointError(
             f"{source}: a classifier of shape {tuple(model.classifier.weight.shape)} expected, got "
             f"{tuple(weight.shape)}"
+        )
+    if not (weight.isfinite().all() and bias.isfinite().all()):
+        raise CheckpointError(
+            f"{source}: its classifier holds numbers that are not finite; import a checkpoint from "
+            "before its training failed"
         )
     model.classifier.load_state_dict({"weight": weight, "bias": bias})
     return model.eval()

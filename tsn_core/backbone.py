@@ -195,7 +195,7 @@ def load_weights(
         source: Where the state comes from, for messages.
 
     Raises:
-        CheckpointError: Something is missing, unexpected or of another shape.
+        CheckpointError: Something is missing, unexpected, of another shape or not finite.
     """
     state = {
         _OLD_NAME.sub(r"\1\2", key): value
@@ -206,12 +206,14 @@ def load_weights(
     missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
     unexpected = [key for key in state if key not in own]
     wrong = [key for key in own if key in state and own[key].shape != state[key].shape]
+    broken = [key for key in own if key in state and not state[key].isfinite().all()]
     problems = [
         f"{len(keys)} {what} ({few(keys)})"
         for what, keys in (
             ("missing", missing),
             ("unexpected", unexpected),
             ("of another shape", wrong),
+            ("not finite", broken),
         )
         if keys
     ]
