@@ -260,3 +260,16 @@ def test_a_program_of_a_run_whose_shards_are_gone(run, tmp_path):
         f"error: {tmp_path / 'gone/rgb/index.json'}: not there; extract that modality, "
         "or let an unfinished extraction finish\n"
     )
+
+
+def test_weights_alone_take_no_options_of_programs(run, tmp_path):
+    command = ("export", run, "--to", "tsn-pytorch", "--out", tmp_path / "x.pth")
+    assert failure(*command, "--part", "backbone", "--num-snippets", 3) == (
+        "error: --to tsn-pytorch writes weights, to which --part, --num-snippets means nothing; "
+        "leave it out, or choose --to onnx or torch-export\n"
+    )
+    for option in ("--input-size", "--tolerance", "--shards"):
+        assert failure(*command, option, 1) == (
+            f"error: --to tsn-pytorch writes weights, to which {option} means nothing; leave it "
+            "out, or choose --to onnx or torch-export\n"
+        )

@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from train.commands.options import PATH, checkpoint_option, shards_option, stderr_console
+from tsn_core.errors import InputError
 
 _VIDEOS = 4  # of the test, to compare on
+_OF_PROGRAMS = ("part", "input_size", "num_snippets", "tolerance", "shards")
 
 
 @click.command()
@@ -69,6 +72,8 @@ def export(
     from train.imported_run import export_network
     from train.run_folder import RunFolder, chosen_checkpoint, load_checkpoint
 
+    if kind == "tsn-pytorch":
+        _refuse_options_of_programs()
     folder = RunFolder(run)
     config = folder.read_config()
     checkpoint = chosen_checkpoint(config, checkpoint)
@@ -94,3 +99,18 @@ def export(
         f"largest difference to PyTorch, of the largest output: {told}; {tolerance:g} allowed\n"
         f"{out}.json: classes, modality, sizes"
     )
+
+
+def _refuse_options_of_programs() -> None:
+    """Refuse what weights alone do not depend on, instead of ignoring it."""
+    context = click.get_current_context()
+    typed = [
+        f"--{name.replace('_', '-')}"
+        for name in _OF_PROGRAMS
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    ]
+    if typed:
+        raise InputError(
+            f"--to tsn-pytorch writes weights, to which {', '.join(typed)} means nothing; leave it "
+            "out, or choose --to onnx or torch-export"
+        )
