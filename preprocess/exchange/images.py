@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -41,15 +41,22 @@ def _png_size(data: bytes) -> tuple[int, int] | None:
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    place = 2
-    if not data.startswith(b"\xff\xd8") or b"\xff\xd9" not in data[-_TAIL_BYTES:]:
+    if b"\xff\xd9" not in data[-_TAIL_BYTES:]:
         return None
-    while place + 9 <= len(data) and data[place] == 0xFF:
-        if 0xC0 <= data[place + 1] <= 0xCF and data[place + 1] not in (0xC4, 0xC8, 0xCC):
-            height, width = struct.unpack_from(">HH", data, place + 5)
+    for marker, body in _segments(data):
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and len(body) >= 5:
+            height, width = struct.unpack_from(">HH", body, 1)
             return height, width
-        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
     return None
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield (marker, body) of the segments of a JPEG; a thumbnail lies within one, as it is."""
+    place = 2 if data.startswith(b"\xff\xd8") else len(data)
+    while place + 4 <= len(data) and data[place] == 0xFF:
+        length = int.from_bytes(data[place + 2 : place + 4], "big")
+        yield data[place + 1], data[place + 4 : place + 2 + length]
+        place += 2 + length
 
 
 def stored_image(
@@ -121,13 +128,15 @@ def jpeg_quality(data: bytes) -> int | None:
         >>> jpeg_quality(encode_image(np.zeros((8, 8), np.uint8), "jpeg", 87))
         87
     """
-    place = data.find(b"\xff\xdb")
-    table = data[place + 5 : place + 69]
+    table = _first_table(data)
     return next((quality for quality in range(100, 0, -1) if _table(quality) == table), None)
 
 
 @functools.cache
 def _table(quality: int) -> bytes:
-    data = encode_image(np.zeros((8, 8), np.uint8), "jpeg", quality)
-    place = data.find(b"\xff\xdb")
-    return data[place + 5 : place + 69]
+    return _first_table(encode_image(np.zeros((8, 8), np.uint8), "jpeg", quality))
+
+
+def _first_table(data: bytes) -> bytes:
+    """Return the first quantisation table of a JPEG; empty if there is none."""
+    return next((body[1:65] for marker, body in _segments(data) if marker == 0xDB), b"")
