@@ -145,12 +145,36 @@ def test_tars_are_cut_at_their_size(program, shards, tmp_path, monkeypatch):
     root = shards()
     arguments = ("export", root / "rgb", "--to", "webdataset", "--out", tmp_path / "tars")
     program(*arguments, "--max-mb", 1)
-    tars = sorted((tmp_path / "tars").iterdir())
+    tars = sorted((tmp_path / "tars").glob("*.tar"))
     assert len(tars) > 1
     assert max(tar.stat().st_size for tar in tars[:-1]) <= 30_000 + 10_240
     result = program(*arguments)
     assert result.output == (
-        f"error: {tmp_path / 'tars'}: holds tars already; choose another --out or delete them\n"
+        f"error: {tmp_path / 'tars'}: holds an export of other shards, or with other settings; "
+        "choose another --out or delete the folder\n"
+    )
+
+
+def test_an_interrupted_export_to_tars_goes_on(program, shards, tmp_path, monkeypatch):
+    monkeypatch.setattr("preprocess.exchange.webdataset._MEGABYTE", 30_000)
+    root, out = shards(), tmp_path / "tars"
+    arguments = ("export", root, "--to", "webdataset", "--out", out, "--max-mb", 1)
+    text = program(*arguments).output
+    whole = tree_bytes(out)
+    assert program(*arguments).output == f"{text}everything was there already; nothing to do\n"
+    state = json.loads((out / "tsn-export.json").read_text())
+    (out / "tsn-export.json").write_text(json.dumps({**state, "complete": False}))
+    first, second, *rest = sorted(out.glob("*.tar"))
+    before = first.stat().st_mtime_ns
+    second.rename(out / f".{second.name}.1-2.tmp")  # as a kill leaves
+    rest[-1].unlink()
+    assert program(*arguments).output == text
+    assert tree_bytes(out) == whole
+    assert first.stat().st_mtime_ns == before
+    result = program("import", out, "--out", tmp_path / "shards2")
+    assert result.output == (
+        f"error: {out / 'tsn-export.json'}: an export to tars, which is not imported; export --to "
+        "frames\n"
     )
 
 

@@ -10,6 +10,8 @@ import pytest
 from archive_writers import zip_archive
 from conftest import tree_bytes
 
+from preprocess.exchange.images import image_size, jpeg_quality
+from tsn_core.codec import encode_image
 from tsn_core.shard_set import ShardSet
 
 H, W = 24, 32
@@ -135,7 +137,10 @@ def test_flow_of_odd_heights_is_coded_anew_and_said_so(program, folder_dataset, 
     )
     frames = tmp_path / "frames"
     result = program("export", tmp_path / "a/gestures", "--to", "frames", "--out", frames)
-    assert "6 videos coded anew, with small losses; --lossless keeps every pixel\n" in result.output
+    remark = "6 videos coded anew, with small losses; --lossless keeps every pixel\n"
+    assert remark in result.output
+    again = program("export", tmp_path / "a/gestures", "--to", "frames", "--out", frames)
+    assert remark in again.output  # they are no better for having been there
     result = program("import", frames, "--out", tmp_path / "b")
     assert result.exit_code == 0
     assert (
@@ -417,3 +422,13 @@ def test_a_hostile_sidecar_is_one_line(program, tmp_path, change, message):
     path.write_text(json.dumps({**content, **change}))
     result = program("import", frames, "--out", tmp_path / "out")
     assert result.output == f"error: {path}: {message}\n"
+
+
+def test_the_quality_is_that_of_the_image_not_of_its_thumbnail():
+    image = encode_image(np.zeros((16, 16), np.uint8), "jpeg", 87)
+    thumbnail = encode_image(np.zeros((8, 8), np.uint8), "jpeg", 40)
+    exif = b"Exif\0\0" + thumbnail
+    marked = image[:2] + b"\xff\xe1" + (2 + len(exif)).to_bytes(2, "big") + exif + image[2:]
+    assert jpeg_quality(marked) == jpeg_quality(image) == 87
+    assert image_size(marked) == (16, 16)
+    assert jpeg_quality(b"\xff\xd8\xff\xdb") is None

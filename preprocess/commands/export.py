@@ -73,11 +73,13 @@ def export(
         from preprocess.exchange.webdataset import export_webdataset
 
         with watch(tally, stored.dataset, stderr_console()):
-            tars = export_webdataset(
+            tars, written = export_webdataset(
                 stored, out, samples=samples, split=split, most_megabytes=max_mb, seen=seen
             )
         size = sum(path.stat().st_size for path in tars) / 1e6
         click.echo(f"{out}: {count(len(tars), 'tar')}, {size:.1f} MB")
+        if not written:
+            click.echo("everything was there already; nothing to do")
         return
     from preprocess.exchange.frames import export_frames
 

@@ -21,12 +21,10 @@ from preprocess.exchange.sidecar import (
     ExportedModality,
     ExportedVideo,
     Sidecar,
-    read_run,
-    write_unfinished,
+    claim,
 )
 from preprocess.exchange.stored import StoredShards, StoredVideo, unit_images
-from tsn_core.atomic import TEMPORARY_SUFFIX, temporary_path, unwritable, write_text
-from tsn_core.errors import OutputError, SettingsError
+from tsn_core.atomic import temporary_path, unwritable, write_text
 from tsn_core.sampling import SnippetPlan
 
 CLASSES_NAME = "label_map.txt"  # mmaction2's name for one class a line
@@ -40,7 +38,8 @@ class Exported:
     Attributes:
         videos: Videos in it.
         written: Videos that this run wrote.
-        recoded: Videos of which images were coded anew as JPEG, and so are not exact.
+        recoded: Videos of which images were coded anew as JPEG, and so are not exact, by this run
+            or an earlier one.
         lists: Names of the list files.
     """
 
@@ -75,7 +74,7 @@ def export_frames(
     """
     check_apart(shards.modalities)
     run = {"shards": shards.digest, "lossless": exact}
-    _claim(out, run)
+    claim(out, run)
     folders = folder_names([record.name for record in shards.records])
     exported = {
         name: ExportedModality(
@@ -100,9 +99,12 @@ def export_frames(
         used[record.name] = folders[record.name]
         target = frames / folders[record.name]
         if not target.exists():
-            if _write_video(target, videos, exact):
-                recoded.add(record.name)
+            again = _write_video(target, videos, exact)
             written += 1
+        else:
+            again = any(_coded_anew(video, exact) for video in videos.values())
+        if again:
+            recoded.add(record.name)
         for name, video in videos.items():
             exported[name].videos[record.name] = ExportedVideo.of(video, _ending(target, video))
         seen(record.name)
@@ -111,31 +113,9 @@ def export_frames(
     return Exported(len(used), written, len(recoded), lists)
 
 
-def _claim(out: Path, run: dict[str, object]) -> None:
-    """Begin an export, or go on with the one that is there.
-
-    Raises:
-        SettingsError: Something else is in the folder.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        there = read_run(out / SIDECAR_NAME)
-        if there is None and any(out.iterdir()):
-            raise SettingsError(f"{out}: not empty, and no export; choose another --out")
-        if there is not None and {**there, "complete": True} != {**run, "complete": True}:
-            raise SettingsError(
-                f"{out}: holds an export of other shards, or with other settings; choose another "
-                "--out or delete the folder"
-            )
-        if there is None:
-            write_unfinished(out / SIDECAR_NAME, run)
-        elif not there["complete"]:
-            for leftover in (out / FRAMES_FOLDER).rglob(f".*{TEMPORARY_SUFFIX}"):
-                shutil.rmtree(leftover)
-    except OSError as error:
-        if isinstance(error, OutputError) or error.errno is None:
-            raise
-        raise unwritable(out, error, "choose another --out") from error
+def _coded_anew(video: StoredVideo, exact: bool) -> bool:
+    """Return whether something of a video that an earlier run wrote was coded anew."""
+    return any(unit_images(video, data, exact)[2] for data in video.images())
 
 
 def _write_video(target: Path, videos: dict[str, StoredVideo], exact: bool) -> bool:

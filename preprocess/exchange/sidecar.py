@@ -6,6 +6,7 @@ With it, an import makes the same shards again, byte for byte.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,8 +14,8 @@ from typing import Any
 
 from preprocess.exchange.layout import from_runs, to_runs
 from preprocess.exchange.stored import StoredVideo
-from tsn_core.atomic import write_text
-from tsn_core.errors import InputError, TSNError
+from tsn_core.atomic import TEMPORARY_SUFFIX, unwritable, write_text
+from tsn_core.errors import InputError, OutputError, SettingsError, TSNError
 from tsn_core.manifest import Manifest, Record, check_relative
 from tsn_core.modality import MOST_PIXELS, StoredModality
 from tsn_core.sampling import SnippetPlan
@@ -23,6 +24,7 @@ from tsn_core.shard_format import ShardHeader
 SIDECAR_NAME = "tsn-export.json"
 _FORMAT, _VERSION = "tsn-export", 1
 _MOST_IMAGES = 1 << 27  # of one video
+_SETTINGS = ("lossless", "samples", "split", "max_mb")  # of an export to frames or to tars
 
 
 @dataclass(frozen=True)
@@ -205,6 +207,8 @@ def parse_sidecar(text: str, source: object) -> Sidecar:
             )
         if not content["complete"]:
             raise InputError("the export was not finished; run it again")
+        if "records" not in content:
+            raise InputError("an export to tars, which is not imported; export --to frames")
         folders, records = {}, []
         for entry in content["records"]:
             splits = {int(split): subset for split, subset in entry["splits"].items()}
@@ -246,14 +250,48 @@ def read_run(path: Path) -> dict[str, Any] | None:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return {name: content[name] for name in ("complete", "shards", "lossless")}
+        found = {name: content[name] for name in ("complete", "shards")}
+        return {**found, **{name: content[name] for name in _SETTINGS if name in content}}
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read: {error!r}; delete the folder") from None
 
 
-def write_unfinished(path: Path, run: Mapping[str, Any]) -> None:
-    """Write that an export has begun."""
-    content = {"format": _FORMAT, "version": _VERSION, **run, "complete": False}
+def claim(out: Path, run: Mapping[str, Any]) -> None:
+    """Begin an export, or go on with the one that is there; leftovers of that are removed.
+
+    Args:
+        out: Its folder.
+        run: The shards that it is made of, and its settings.
+
+    Raises:
+        SettingsError: Something else is in the folder.
+        OutputError: It cannot be written.
+    """
+    path = out / SIDECAR_NAME
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        there = read_run(path)
+        if there is None and any(out.iterdir()):
+            raise SettingsError(f"{out}: not empty, and no export; choose another --out")
+        if there is not None and {**there, "complete": True} != {**run, "complete": True}:
+            raise SettingsError(
+                f"{out}: holds an export of other shards, or with other settings; choose another "
+                "--out or delete the folder"
+            )
+        if there is None:
+            mark(path, run, complete=False)
+        elif not there["complete"]:
+            for leftover in list(out.rglob(f".*{TEMPORARY_SUFFIX}")):
+                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+    except OSError as error:
+        if isinstance(error, OutputError) or error.errno is None:
+            raise
+        raise unwritable(out, error, "choose another --out") from error
+
+
+def mark(path: Path, run: Mapping[str, Any], *, complete: bool) -> None:
+    """Write that an export has begun, or that one which keeps nothing more is there."""
+    content = {"format": _FORMAT, "version": _VERSION, **run, "complete": complete}
     write_text(path, json.dumps(content) + "\n")

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from preprocess.exchange.layout import folder_names
+from preprocess.exchange.sidecar import SIDECAR_NAME, claim, mark
 from preprocess.exchange.stored import StoredShards, StoredVideo, lossless
 from tsn_core.atomic import atomic_path
-from tsn_core.errors import InputError, SettingsError
+from tsn_core.errors import InputError
 from tsn_core.manifest import Record
 
 SAMPLES = ("video", "snippet")
@@ -45,8 +46,10 @@ def export_webdataset(
     split: int | None,
     most_megabytes: int,
     seen: Callable[[str], None],
-) -> list[Path]:
+) -> tuple[list[Path], int]:
     """Write tars of every modality, each at most so large, unless one sample is larger.
+
+    A tar appears whole; what an interrupted run has finished is kept.
 
     Args:
         shards: What to export.
@@ -57,18 +60,16 @@ def export_webdataset(
         seen: Told the name of every video that is through.
 
     Returns:
-        The tars: ``DATASET-MODALITY[-split1-train]-000000.tar``.
+        (the tars: ``DATASET-MODALITY[-split1-train]-000000.tar``, how many this run wrote).
 
     Raises:
         InputError: There is no such split, or no room in a tar.
-        SettingsError: The folder holds tars already.
+        SettingsError: Something else is in the folder.
         ShardError: A shard is damaged.
         OutputError: A tar cannot be written.
     """
     if most_megabytes < 1:
         raise InputError(f"--max-mb must be > 0, got {most_megabytes}")
-    if out.exists() and any(out.glob("*.tar")):
-        raise SettingsError(f"{out}: holds tars already; choose another --out or delete them")
     keys = folder_names([record.name for record in shards.records], dots=False)
     groups: list[tuple[str, Sequence[Record]]] = [("", shards.records)]
     if split is not None:
@@ -84,33 +85,62 @@ def export_webdataset(
             )
             for subset in sorted(subsets)
         ]
+    run = {
+        "shards": shards.digest,
+        "samples": samples,
+        "split": split,
+        "max_mb": most_megabytes,
+    }
+    claim(out, run)
     paths: list[Path] = []
+    written = 0
     for folder in shards.indices:
         for suffix, records in groups:
             stem = f"{shards.dataset}-{folder}{suffix}"
             found = _samples(shards, folder, records, keys, samples, seen)
-            paths += _write_tars(found, out, stem, most_megabytes * _MEGABYTE)
-    return paths
+            for path, tar in _cut(found, out, stem, most_megabytes * _MEGABYTE):
+                paths.append(path)
+                written += _write_tar(path, tar)
+    mark(out / SIDECAR_NAME, run, complete=True)
+    return paths, written
 
 
-def _write_tars(found: Iterator[_Sample], out: Path, stem: str, most: int) -> list[Path]:
-    paths: list[Path] = []
+def _cut(
+    found: Iterator[_Sample], out: Path, stem: str, most: int
+) -> Iterator[tuple[Path, Iterator[_Sample]]]:
+    """Yield the path and the samples of every tar; the latter must be used up before the next."""
     waiting = next(found, None)
-    while waiting is not None:
-        paths.append(out / f"{stem}-{len(paths):06d}.tar")
+
+    def of_one_tar() -> Iterator[_Sample]:
+        nonlocal waiting
         size = 0
-        with (
-            atomic_path(paths[-1]) as temporary,
-            tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as tar,
-        ):
-            while waiting is not None and (not size or size + waiting.num_bytes <= most):
-                for ending, data in waiting.files:
-                    info = tarfile.TarInfo(f"{waiting.key}.{ending}")
-                    info.size, info.mode = len(data), 0o644  # no times and no owners
-                    tar.addfile(info, io.BytesIO(data))
-                size += waiting.num_bytes
-                waiting = next(found, None)
-    return paths
+        while waiting is not None and (not size or size + waiting.num_bytes <= most):
+            size += waiting.num_bytes
+            yield waiting
+            waiting = next(found, None)
+
+    number = 0
+    while waiting is not None:
+        yield out / f"{stem}-{number:06d}.tar", of_one_tar()
+        number += 1
+
+
+def _write_tar(path: Path, samples: Iterator[_Sample]) -> bool:
+    """Write a tar unless it is there; return whether it was not."""
+    if path.exists():
+        for _ in samples:  # the next tar begins behind them
+            pass
+        return False
+    with (
+        atomic_path(path) as temporary,
+        tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as tar,
+    ):
+        for sample in samples:
+            for ending, data in sample.files:
+                info = tarfile.TarInfo(f"{sample.key}.{ending}")
+                info.size, info.mode = len(data), 0o644  # no times and no owners
+                tar.addfile(info, io.BytesIO(data))
+    return True
 
 
 def _samples(
