@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 
 from train.augmentation import (
-    CentreCrop,
     TrainingAugmentation,
+    View,
+    centre_view,
     corners_and_centre,
     crop_places,
-    mirror,
     random_box,
-    resize_stack,
     test_views,
 )
 from tsn_core.errors import InputError
 from tsn_core.modality import get_modality
+from tsn_core.planes import by_snippet, mirror, to_planes
 
 RGB, FLOW = get_modality("rgb"), get_modality("flow")
 
@@ -126,123 +126,147 @@ def test_boxes_lie_in_thirteen_places_if_asked_to():
 
 def test_other_numbers_of_positions_are_refused():
     with pytest.raises(InputError) as caught:
-        TrainingAugmentation(16, True, RGB, positions=9)
+        TrainingAugmentation(True, positions=9)
     assert str(caught.value) == "crop_positions must be 5 or 13, got 9"
 
 
 # --- resizing and mirroring ---
 
 
-@pytest.mark.parametrize("channels", [2, 3])
-def test_resizing_is_opencvs_image_by_image(channels):
-    stack = noise((2, 3, 24, 32, channels))
-    box = (3, 5, 18, 21)
-    resized = resize_stack(stack, box, 16)
-    assert resized.shape == (2, 3, 16, 16, channels)
-    for k in range(2):
-        for unit in range(3):
-            cut = np.ascontiguousarray(stack[k, unit, 3:21, 5:26])
-            assert np.array_equal(resized[k, unit], cv2.resize(cut, (16, 16)))
+def stored_units(count, height, width, channels, layout):
+    """Units as shards hand them out: interleaved, or channel below channel in one gray image."""
+    units = noise((count, height, width, channels))
+    if layout == "stacked":
+        images = np.ascontiguousarray(units.transpose(0, 3, 1, 2)).reshape(count, -1, width)
+        assert np.array_equal(FLOW.unstack(images[0]), units[0]) or channels != 2
+        views = [image.reshape(channels, height, width).transpose(1, 2, 0) for image in images]
+        assert np.array_equal(views, units)
+        return views
+    units.flags.writeable = False
+    return list(units)
 
 
-def test_a_box_of_the_right_size_is_only_cut():
-    stack = noise((1, 1, 24, 32, 3))
-    assert np.array_equal(resize_stack(stack, (2, 4, 16, 16), 16), stack[:, :, 2:18, 4:20])
+LAYOUTS = [(1, "stacked"), (2, "stacked"), (3, "interleaved"), (3, "stacked"), (4, "interleaved")]
+
+
+@pytest.mark.parametrize(("channels", "layout"), LAYOUTS)
+def test_resizing_is_opencvs_image_by_image(channels, layout):
+    units = stored_units(6, 24, 32, channels, layout)
+    planes = to_planes(units, (3, 5, 18, 21), 16)
+    assert planes.shape == (6, channels, 16, 16) and planes.flags.c_contiguous
+    for unit, found in zip(units, planes):
+        cut = np.ascontiguousarray(unit[3:21, 5:26])
+        expected = cv2.resize(cut, (16, 16)).reshape(16, 16, channels)
+        assert np.array_equal(found.transpose(1, 2, 0), expected)
+
+
+@pytest.mark.parametrize(("channels", "layout"), LAYOUTS)
+def test_a_box_of_the_right_size_is_only_cut(channels, layout):
+    units = stored_units(2, 24, 32, channels, layout)
+    expected = np.stack(units).transpose(0, 3, 1, 2)
+    assert np.array_equal(to_planes(units, (2, 4, 16, 16), 16), expected[:, :, 2:18, 4:20])
+    assert np.array_equal(to_planes(units, (2, 4, 15, 16)), expected[:, :, 2:17, 4:20])
+    assert np.array_equal(to_planes(units), expected)
+
+
+def test_planes_of_snippets_are_unit_after_unit():
+    stack = noise((2, 3, 4, 5, 2))
+    planes = by_snippet(to_planes(list(stack.reshape(6, 4, 5, 2))), 2)
+    assert planes.shape == (2, 6, 4, 5) and planes.flags.c_contiguous
+    for k, unit, channel in np.ndindex(2, 3, 2):
+        assert np.array_equal(planes[k, 2 * unit + channel], stack[k, unit, ..., channel])
 
 
 @pytest.mark.parametrize("modality", ["rgb", "flow", "rgbdiff"])
 def test_mirroring_negates_the_x_displacement_only(modality):
     kind = get_modality(modality)
-    stack = noise((2, 2, 3, 5, kind.unit_channels))
-    mirrored = mirror(stack, kind)
-    for index in np.ndindex(stack.shape):
-        k, unit, row, column, channel = index
-        code = int(stack[k, unit, row, 4 - column, channel])
+    planes = noise((4, kind.unit_channels, 3, 5))
+    before = planes.copy()
+    mirrored = mirror(planes, kind)
+    assert np.array_equal(planes, before)
+    for index in np.ndindex(planes.shape):
+        unit, channel, row, column = index
+        code = int(planes[unit, channel, row, 4 - column])
         negated = modality == "flow" and channel == 0
         assert mirrored[index] == (255 - code if negated else code)
-    assert np.array_equal(mirror(mirrored, kind), stack)
+    assert np.array_equal(mirror(mirrored, kind), planes)
+    mirror(planes, kind, out=planes)
+    assert np.array_equal(planes, mirrored)
 
 
-@pytest.mark.parametrize("channels", [2, 3])
-def test_mirroring_a_cut_is_mirroring_its_copy(channels):
-    cut = noise((2, 3, 9, 11, channels))[:, :, 2:7, 3:10]
-    assert not cut.flags.c_contiguous
-    for mirrored in ((), (0,), (0, 1)):
-        expected = cut[..., ::-1, :].copy()
-        for channel in mirrored:
-            expected[..., channel] = 255 - expected[..., channel]
-        kind = replace(get_modality("flow"), mirrored_channels=mirrored)
-        assert np.array_equal(mirror(cut, kind), expected)
-
-
-def test_mirroring_leaves_the_stack_alone():
-    stack = noise((1, 1, 3, 4, 2))
-    before = stack.copy()
-    mirror(stack, FLOW)
-    assert np.array_equal(stack, before)
+@pytest.mark.parametrize("mirrored", [(), (0,), (0, 1)])
+def test_mirroring_turns_the_channels_that_the_modality_names(mirrored):
+    planes = noise((3, 2, 7, 9))
+    expected = planes[..., ::-1].copy()
+    for channel in mirrored:
+        expected[:, channel] = 255 - expected[:, channel]
+    assert np.array_equal(mirror(planes, replace(FLOW, mirrored_channels=mirrored)), expected)
 
 
 # --- training ---
 
 
-def naive_views(stack, size, kind):
-    """Every result that a training crop of a 24x32 stack can have."""
+def test_a_view_is_cut_resized_and_mirrored():
+    units = stored_units(4, 24, 32, 2, "stacked")
+    box = (3, 5, 18, 21)
+    assert np.array_equal(View(box).of(units, 16, FLOW), to_planes(units, box, 16))
+    mirrored = View(box, mirrored=True).of(units, 16, FLOW)
+    assert np.array_equal(mirrored, mirror(to_planes(units, box, 16), FLOW))
+
+
+def test_training_shows_every_box_mirrored_and_not():
+    augment = TrainingAugmentation(True)
     sides = [24, 21, 18, 15]
-    found = []
-    for height, width in ((a, b) for a in sides for b in sides):
-        for place in corners_and_centre(24, 32, height, width):
-            view = resize_stack(stack, (*place, height, width), size)
-            found += [view.tobytes(), mirror(view, kind).tobytes()]
-    return set(found)
-
-
-def test_training_takes_one_box_and_one_flip_for_all_snippets():
-    image = noise((24, 32, 2))
-    stack = np.broadcast_to(image, (3, 5, 24, 32, 2))
-    augment = TrainingAugmentation(16, True, FLOW)
-    possible = naive_views(stack, 16, FLOW)
-    seen = set()
-    for seed in range(300):
-        out = augment(stack, np.random.default_rng(seed), 0)
-        assert out.shape == (3, 5, 16, 16, 2)
-        assert (out == out[0, 0]).all()
-        assert out.tobytes() in possible
-        seen.add(out.tobytes())
-    assert len(seen) > 60
+    possible = {
+        View((*place, height, width), mirrored)
+        for i, height in enumerate(sides)
+        for j, width in enumerate(sides)
+        if abs(i - j) <= 1
+        for place in corners_and_centre(24, 32, height, width)
+        for mirrored in (False, True)
+    }
+    seen = {augment(24, 32, np.random.default_rng(seed), 0) for seed in range(3000)}
+    assert seen == possible
 
 
 def test_half_of_the_training_videos_are_mirrored_unless_told_not_to():
-    ramp = np.broadcast_to(np.arange(32, dtype=np.uint8)[:, None], (1, 1, 24, 32, 3))
-    flipping, plain = TrainingAugmentation(16, True, RGB), TrainingAugmentation(16, False, RGB)
+    flipping, plain = TrainingAugmentation(True), TrainingAugmentation(False)
     count = 0
     for seed in range(400):
-        first = flipping(ramp, np.random.default_rng(seed), 0)
-        second = plain(ramp, np.random.default_rng(seed), 0)
-        assert second[0, 0, 0, 0, 0] < second[0, 0, 0, -1, 0]
-        mirrored = first[0, 0, 0, 0, 0] > first[0, 0, 0, -1, 0]
-        assert np.array_equal(first, second[..., ::-1, :] if mirrored else second)
-        count += mirrored
+        first = flipping(24, 32, np.random.default_rng(seed), 0)
+        second = plain(24, 32, np.random.default_rng(seed), 0)
+        assert first.box == second.box and not second.mirrored
+        count += first.mirrored
     assert 160 < count < 240
 
 
 def test_classes_that_tell_left_from_right_are_not_mirrored():
-    stack = noise((2, 5, 24, 32, 2))
-    usual = TrainingAugmentation(16, True, FLOW)
-    careful = TrainingAugmentation(16, True, FLOW, unflipped_labels={1, 3})
-    never = TrainingAugmentation(16, False, FLOW)
+    usual = TrainingAugmentation(True)
+    careful = TrainingAugmentation(True, unflipped_labels={1, 3})
+    never = TrainingAugmentation(False)
     mirrored = 0
     for seed in range(40):
         for label in range(5):
             expected = (never if label in (1, 3) else usual)(
-                stack, np.random.default_rng(seed), label
+                24, 32, np.random.default_rng(seed), label
             )
-            out = careful(stack, np.random.default_rng(seed), label)
-            assert np.array_equal(out, expected)
-        mirrored += not np.array_equal(out, never(stack, np.random.default_rng(seed), 4))
+            found = careful(24, 32, np.random.default_rng(seed), label)
+            assert found == expected
+        mirrored += found.mirrored
     assert 10 < mirrored < 30  # of those that may be
 
 
 # --- testing ---
+
+
+def units_of(stack):
+    """(K, L, H, W, C) as single units."""
+    return list(stack.reshape(-1, *stack.shape[2:]))
+
+
+def planes_of(stack):
+    """(K, L, H, W, C) as (K * L, C, H, W)."""
+    return np.stack(units_of(stack)).transpose(0, 3, 1, 2)
 
 
 def naive_crops(stack, num_crops, size, mirrored_channels):
@@ -285,27 +309,28 @@ def naive_crops(stack, num_crops, size, mirrored_channels):
 def test_views_for_testing(num_crops, height, width, channels):
     stack = noise((2, 2, height, width, channels))
     kind = FLOW if channels == 2 else RGB
-    views = test_views(stack, num_crops, 14, kind)
+    views = test_views(units_of(stack), num_crops, 14, kind)
     expected = naive_crops(stack, num_crops, 14, kind.mirrored_channels)
     assert len(views) == num_crops
     for view, other in zip(views, expected, strict=True):
-        assert np.array_equal(view, other)
+        assert np.array_equal(view, planes_of(other))
 
 
 def test_the_tsn_sizes_need_no_resizing():
     stack = noise((1, 1, 256, 340, 3))
-    centre = test_views(stack, 1, 224, RGB)[0]
-    assert np.array_equal(centre, stack[:, :, 16:240, 58:282])
+    centre = test_views(units_of(stack), 1, 224, RGB)[0]
+    assert np.array_equal(centre, planes_of(stack[:, :, 16:240, 58:282]))
 
 
 def test_validation_looks_at_the_centre():
     stack = noise((2, 1, 24, 32, 3))
-    crop = CentreCrop(14)(stack, np.random.default_rng(0), 0)
-    assert np.array_equal(crop, naive_crops(stack, 1, 14, ())[0])
+    view = centre_view(24, 32, np.random.default_rng(0), 0)
+    crop = view.of(units_of(stack), 14, RGB)
+    assert np.array_equal(crop, planes_of(naive_crops(stack, 1, 14, ())[0]))
 
 
 @pytest.mark.parametrize("num_crops", [0, 2, 5])
 def test_other_numbers_of_crops_are_refused(num_crops):
     with pytest.raises(InputError) as caught:
-        test_views(noise((1, 1, 4, 4, 3)), num_crops, 2, RGB)
+        test_views(units_of(noise((1, 1, 4, 4, 3))), num_crops, 2, RGB)
     assert str(caught.value) == f"crops must be 1, 3 or 10, got {num_crops}"

@@ -24,8 +24,8 @@ from train.leakage import hashes
 from train.run_folder import load_checkpoint
 from tsn_core.backbone import make_backbone
 from tsn_core.errors import InputError
-from tsn_core.loading import to_channels
 from tsn_core.manifest import Record
+from tsn_core.planes import by_snippet
 from tsn_core.shard_set import ShardSet
 
 NAMES = tuple(f"{CLASSES[n % 2]}/{n}.avi" for n in range(8))
@@ -52,10 +52,11 @@ def naive_features(backbone, shards, video, num_snippets, crops, normalise):
     count = int(shards.num_snippets[video])
     rows = []
     for k in range(num_snippets):
-        stack = shards.read(video, [((2 * k + 1) * count) // (2 * num_snippets)])
-        views = views_of(stack, crops, 32, shards.modality.kind)
+        units = shards.unit_views(video, [((2 * k + 1) * count) // (2 * num_snippets)])
+        views = views_of(units, crops, 32, shards.modality.kind)
         with torch.inference_mode():
-            rows.append([backbone(normalise(to_channels(view)))[0].numpy() for view in views])
+            snippets = [torch.from_numpy(by_snippet(view, 1)) for view in views]
+            rows.append([backbone(normalise(snippet))[0].numpy() for snippet in snippets])
     return np.array(rows)
 
 

@@ -181,10 +181,8 @@ def test_the_losses_are_those_of_the_network(whole, shards):
     model.eval()
     videos, losses, right = ShardSet(shards / "rgb"), [], []
     for number in (5, 6):
-        view = test_views(videos.read(number, [0, 1, 2]), 1, 32, videos.modality.kind)[
-            0
-        ]  # (K, 1, H, W, 3)
-        images = torch.from_numpy(np.ascontiguousarray(view[:, 0].transpose(0, 3, 1, 2)))
+        units = videos.unit_views(number, [0, 1, 2])
+        images = torch.from_numpy(test_views(units, 1, 32, videos.modality.kind)[0])
         with torch.inference_mode():
             scores = model.classifier(model.features(images)).mean(dim=0)
         label = int(videos.labels[number])

@@ -21,7 +21,6 @@ from preprocess.flow import flow_function
 from preprocess.flow_defaults import FLOW_DEFAULTS
 from preprocess.flowhsv import FLOWHSV, flow_picture, mirrored_colours
 from preprocess.units import Frame, unit_maker
-from train.augmentation import mirror
 from train.fuse import default_weight
 from train.presets import PRESETS, preset_values
 from tsn_core import modality_registry
@@ -35,6 +34,7 @@ from tsn_core.modality import (
     get_modality,
     modality_names,
 )
+from tsn_core.planes import mirror
 from tsn_core.shard_reader import read_header
 from tsn_core.shard_set import ShardSet
 
@@ -400,7 +400,9 @@ def test_mirrored_colours_are_those_of_the_mirrored_flow():
     stack = np.stack([[flow_picture(unit, 10) for unit in snippet] for snippet in flow])
     turned = flow[:, :, :, ::-1] * np.float32([-1, 1])
     expected = np.stack([[flow_picture(unit, 10) for unit in snippet] for snippet in turned])
-    found = mirror(stack, FLOWHSV)
+    planes = stack.transpose(0, 1, 4, 2, 3).reshape(6, 3, 12, 16)
+    found = mirror(np.ascontiguousarray(planes), FLOWHSV)
+    found = found.transpose(0, 2, 3, 1).reshape(stack.shape)
     difference = np.abs(found.astype(int) - expected)
     assert difference.max() <= 14 and difference.mean() < 3  # a hue is a step of two degrees
     assert np.abs(stack[..., ::-1, :].astype(int) - expected).mean() > 30, "colours must turn"

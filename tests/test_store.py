@@ -32,7 +32,6 @@ from tsn_core.index import read_index
 from tsn_core.loading import stream
 from tsn_core.location import RemoteStream, is_remote, location
 from tsn_core.manifest import read_manifest
-from tsn_core.modality import get_modality
 from tsn_core.shard_cache import ShardCache, cache_from_environment, default_folder
 from tsn_core.shard_reader import Shard, read_header
 from tsn_core.shard_set import ShardSet
@@ -398,7 +397,8 @@ def test_loading_processes_read_from_the_store(both, num_workers, start, gigabyt
             shards,
             range(len(shards)),
             num_segments=3,
-            augmentation=TrainingAugmentation(16, True, get_modality("flow")),
+            input_size=16,
+            augmentation=TrainingAugmentation(True),
             training=True,
             seed=0,
         )

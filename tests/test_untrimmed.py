@@ -25,8 +25,8 @@ from train.timeline import file_names
 from train.windows import SCALES
 from tsn_core.errors import CheckpointError, InputError, ShardError
 from tsn_core.index import Index, ShardEntry, write_index
-from tsn_core.loading import to_channels
 from tsn_core.manifest import Manifest, Record, write_manifest
+from tsn_core.planes import by_snippet
 from tsn_core.shard_set import ShardSet
 from tsn_core.shard_writer import ShardWriter
 from tsn_core.tsn import TSN, ModelSettings
@@ -173,11 +173,11 @@ def test_windows_have_the_scores_of_a_naive_computation(pairs, consensus, crops)
     for video in found:
         count = len(video.times)
         assert count == pairs.num_snippets[video.number]
-        stack = pairs.read(video.number, range(count))
+        units = pairs.unit_views(video.number, range(count))
         with torch.inference_mode():
             features = [
-                model.features(to_channels(view))
-                for view in views_of(stack, crops, 32, pairs.modality.kind)
+                model.features(torch.from_numpy(by_snippet(view, count)))
+                for view in views_of(units, crops, 32, pairs.modality.kind)
             ]
         frames = pairs.snippet_frames(video.number)
         times = np.minimum((frames + 1) / FPS, pairs.num_frames[video.number] / FPS)

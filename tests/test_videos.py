@@ -9,14 +9,13 @@ import torch
 from conftest import stored
 from train_helpers import random_videos, write_shards
 
-from train.augmentation import CentreCrop, TrainingAugmentation
+from train.augmentation import TrainingAugmentation, centre_view
 from train.batches import BatchPlan
 from train.subsets import subset_numbers
 from train.videos import SnippetDataset, make_loader, open_modality
 from tsn_core.errors import InputError, ShardError
-from tsn_core.loading import stream, to_channels
+from tsn_core.loading import stream
 from tsn_core.manifest import Manifest, Record, write_manifest
-from tsn_core.modality import get_modality
 from tsn_core.shard_set import ShardSet
 
 LENGTHS = (4, 9, 5, 7, 6)
@@ -29,12 +28,13 @@ def flow_shards(tmp_path_factory):
     return write_shards(folder, modality, random_videos(modality, LENGTHS), per_shard=2)
 
 
-def dataset_of(shards, *, training=True, seed=0, num_segments=3, augmentation=None):
+def dataset_of(shards, *, training=True, seed=0, num_segments=3, size=16, augmentation=None):
     return SnippetDataset(
         shards,
         range(len(shards)),
         num_segments=num_segments,
-        augmentation=augmentation or TrainingAugmentation(16, True, get_modality("flow")),
+        input_size=size,
+        augmentation=augmentation or TrainingAugmentation(True),
         training=training,
         seed=seed,
     )
@@ -73,7 +73,7 @@ def test_forked_workers_outlive_the_threads_of_opencv(flow_shards):
     """A forked process waits for ever for threads that only its parent has."""
     code = (
         "import cv2, numpy, sys, torch\n"
-        "from train.augmentation import CentreCrop\n"
+        "from train.augmentation import centre_view\n"
         "from train.batches import BatchPlan\n"
         "from train.videos import SnippetDataset, make_loader\n"
         "from tsn_core.loading import stream\n"
@@ -81,7 +81,7 @@ def test_forked_workers_outlive_the_threads_of_opencv(flow_shards):
         "cv2.setNumThreads(2)\n"
         "cv2.GaussianBlur(numpy.zeros((999, 999, 3), numpy.uint8), (0, 0), 3)\n"
         "dataset = SnippetDataset(ShardSet(sys.argv[1]), range(3), num_segments=2,\n"
-        "    augmentation=CentreCrop(16), training=True, seed=0)\n"
+        "    input_size=16, augmentation=centre_view, training=True, seed=0)\n"
         "plan = BatchPlan(3, 3, shuffle=True, seed=0)\n"
         "loader, _ = make_loader(dataset, plan, num_workers=1, worker_start='fork')\n"
         "print(len(list(stream(loader))))\n"
@@ -149,9 +149,9 @@ class Recorder:
     def __getattr__(self, name):
         return getattr(self._shards, name)
 
-    def read(self, video, snippets):
+    def unit_views(self, video, snippets):
         self.asked.append((video, np.asarray(snippets).tolist()))
-        return self._shards.read(video, snippets)
+        return self._shards.unit_views(video, snippets)
 
 
 @pytest.mark.parametrize("num_segments", [1, 2, 3, 5, 7])
@@ -237,7 +237,7 @@ def test_fewer_snippets_than_segments_repeat(tmp_path, training):
 
 def test_validation_takes_the_centres(flow_shards):
     recorder = Recorder(flow_shards)
-    dataset = dataset_of(recorder, training=False, augmentation=CentreCrop(16))
+    dataset = dataset_of(recorder, training=False, augmentation=centre_view)
     first = [dataset[0, place, True][0] for place in range(5)]
     assert recorder.asked == [
         (place, [((2 * k + 1) * starts) // 6 for k in range(3)])
@@ -246,20 +246,12 @@ def test_validation_takes_the_centres(flow_shards):
     assert all(torch.equal(first[place], dataset[9, place, True][0]) for place in range(5))
 
 
-def test_channels_are_unit_after_unit():
-    stack = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 5, 2), dtype=np.uint8)
-    tensor = to_channels(stack)
-    assert tensor.is_contiguous() and to_channels(stack[:, :1]).is_contiguous()
-    assert (tensor.shape, tensor.dtype) == ((2, 6, 4, 5), torch.uint8)
-    for k, unit, channel in np.ndindex(2, 3, 2):
-        assert np.array_equal(tensor[k, 2 * unit + channel].numpy(), stack[k, unit, ..., channel])
-
-
 def test_items_are_the_shards_pixels(flow_shards):
-    dataset = dataset_of(flow_shards, training=False, augmentation=CentreCrop(21))
+    dataset = dataset_of(flow_shards, training=False, size=21, augmentation=centre_view)
     snippets, label, place, counts = dataset[0, 1, True]
     stack = flow_shards.read(1, [1, 4, 7])[:, :, 1:22, 5:26]
-    assert torch.equal(snippets, to_channels(np.ascontiguousarray(stack)))
+    expected = stack.transpose(0, 1, 4, 2, 3).reshape(3, 4, 21, 21)  # unit after unit
+    assert np.array_equal(snippets.numpy(), expected)
     assert (label, place, counts, dataset.name(1)) == (1, 1, True, "run/1.avi")
 
 
@@ -275,7 +267,7 @@ def test_a_damaged_image_is_one_line(tmp_path, num_workers):
     assert data.count(b"\xff\xd8\xff") == 2
     path.write_bytes(data.replace(b"\xff\xd8\xff", b"\0\0\0"))
     shards = ShardSet(tmp_path / "rgb")
-    dataset = dataset_of(shards, augmentation=CentreCrop(16), num_segments=1)
+    dataset = dataset_of(shards, augmentation=centre_view, num_segments=1)
     plan = BatchPlan(len(dataset), 2, shuffle=False, seed=0)
     loader, _ = make_loader(dataset, plan, num_workers=num_workers)
     with pytest.raises(ShardError) as caught:
@@ -389,9 +381,9 @@ def test_a_set_of_shards_opened_twice_reads_the_same(flow_shards):
 def test_the_augmentation_is_told_the_class_of_each_video(flow_shards):
     seen = []
 
-    def augmentation(stack, generator, label):
+    def augmentation(height, width, generator, label):
         seen.append(label)
-        return stack
+        return centre_view(height, width, generator, label)
 
     dataset = dataset_of(flow_shards, augmentation=augmentation)
     assert [dataset[0, place, True][1] for place in range(len(LENGTHS))] == seen == [0, 1, 0, 1, 0]

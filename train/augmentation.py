@@ -1,71 +1,44 @@
-"""Crops and flips of whole snippet stacks, the same for all snippets of a video.
+"""Crops and flips of the units of snippets, the same for all units of a video.
 
-A stack is uint8 of shape (K, L, H, W, C), as shards give it.
+A unit is (H, W, C) uint8, as ``unit_views`` of shards gives it; what is cut out of N of them is
+(N, C, height, width) uint8, each channel by itself, as networks take it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from tsn_core.errors import InputError
 from tsn_core.modality import Modality
+from tsn_core.planes import Box, mirror, to_planes
 
 SCALES = (1.0, 0.875, 0.75, 0.66)  # {256, 224, 192, 168} of a 256-pixel side
 POSITIONS = (5, 13)  # how many places a crop can have
 _MAX_DISTORTION = 1  # width and height are at most so many scales apart
 _TEST_SCALE = 0.875  # 224 of 256
 
-Box = tuple[int, int, int, int]  # top, left, height, width in px
 
+@dataclass(frozen=True)
+class View:
+    """What is shown of a video.
 
-def resize_stack(stack: np.ndarray, box: Box, size: int) -> np.ndarray:
-    """Cut a box out of every image of a stack and resize it.
-
-    One call for each image: a stack taken as one image of many channels needs copies that cost
-    several times the resizing.
-
-    Args:
-        stack: (K, L, H, W, C) uint8.
-        box: What to cut out.
-        size: Side of the result in px.
-
-    Returns:
-        (K, L, size, size, C) uint8.
+    Attributes:
+        box: What is cut out of every unit.
+        mirrored: Whether it is mirrored left to right.
     """
-    import cv2
 
-    top, left, height, width = box
-    cut = stack[:, :, top : top + height, left : left + width]
-    if (height, width) == (size, size):
-        return cut
-    out = np.empty((*stack.shape[:2], size, size, stack.shape[-1]), np.uint8)
-    for index in np.ndindex(stack.shape[:2]):
-        cv2.resize(cut[index], (size, size), dst=out[index])
-    return out
+    box: Box
+    mirrored: bool = False
 
-
-def mirror(stack: np.ndarray, kind: Modality) -> np.ndarray:
-    """Return the stack mirrored left to right, as if it were of a mirrored video.
-
-    Args:
-        stack: (K, L, H, W, C) uint8.
-        kind: Tells what changes besides the places of the pixels, such as the sign of the x
-            displacement of flow.
-    """
-    import cv2
-
-    width, channels = stack.shape[-2:]
-    flipped = np.empty(stack.shape, np.uint8)
-    for index in np.ndindex(stack.shape[:2]):
-        cv2.flip(stack[index], 1, dst=flipped[index])
-    if kind.mirrored_channels:
-        row = np.zeros((width, channels), np.uint8)
-        row[:, list(kind.mirrored_channels)] = 255
-        rows = flipped.reshape(-1, width * channels)
-        np.bitwise_xor(rows, row.ravel(), out=rows)  # v ^ 255 is 255 - v
-    return flipped if kind.recode_mirrored is None else kind.recode_mirrored(flipped)
+    def of(self, units: Sequence[np.ndarray], size: int, kind: Modality) -> np.ndarray:
+        """Return the view of units, (N, C, size, size) uint8."""
+        planes = to_planes(units, self.box, size)
+        if self.mirrored:
+            mirror(planes, kind, out=planes)
+        return planes
 
 
 def random_box(
@@ -131,13 +104,11 @@ def crop_places(
 
 
 class TrainingAugmentation:
-    """Random crop, resized, and mirrored half of the time: the same for a whole video."""
+    """A random crop, mirrored half of the time: the same for a whole video."""
 
     def __init__(
         self,
-        size: int,
         flip: bool,
-        kind: Modality,
         scales: Sequence[float] = SCALES,
         positions: int = 5,
         unflipped_labels: Collection[int] = (),
@@ -145,9 +116,7 @@ class TrainingAugmentation:
         """Set what is random.
 
         Args:
-            size: Side of the result in px.
             flip: Whether half of the videos are mirrored.
-            kind: See ``mirror``.
             scales: Sides of the crops, as shares of the shorter side of a frame.
             positions: How many places a crop can have, 5 or 13.
             unflipped_labels: Classes that are never mirrored, such as a wave to the left.
@@ -157,71 +126,61 @@ class TrainingAugmentation:
         """
         if positions not in POSITIONS:
             raise InputError(f"crop_positions must be 5 or 13, got {positions}")
-        self._size = size
         self._flip = flip
-        self._kind = kind
         self._scales = tuple(scales)
         self._positions = positions
         self._unflipped_labels = frozenset(unflipped_labels)
 
-    def __call__(self, stack: np.ndarray, generator: np.random.Generator, label: int) -> np.ndarray:
-        """Return (K, L, size, size, C) uint8 from the snippets of a video of that class."""
-        height, width = stack.shape[2:4]
+    def __call__(self, height: int, width: int, generator: np.random.Generator, label: int) -> View:
+        """Return what to show of a video of that size and class."""
         box = random_box(height, width, generator, self._scales, self._positions)
         flip = generator.random() < 0.5 and self._flip and label not in self._unflipped_labels
-        stack = resize_stack(stack, box, self._size)
-        return mirror(stack, self._kind) if flip else stack
+        return View(box, flip)
 
 
-class CentreCrop:
-    """The centre crop of validation: 224 of 256 px, or the same share of another size."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-
-    def __call__(self, stack: np.ndarray, generator: np.random.Generator, label: int) -> np.ndarray:
-        """Return (K, L, size, size, C) uint8; nothing is random."""
-        return _unmirrored_views(stack, 1, self._size)[0]
+def centre_view(height: int, width: int, generator: np.random.Generator, label: int) -> View:
+    """Return the centre crop of validation: 224 of 256 px, or the same share of another size."""
+    return View(_test_boxes(height, width, 1)[0])
 
 
-# Called with the stack, the source of all randomness, and the label of the video.
-Augmentation = Callable[[np.ndarray, np.random.Generator, int], np.ndarray]
+# Called with the (height, width) of a video, the source of all randomness, and its label.
+Augmentation = Callable[[int, int, np.random.Generator, int], View]
 
 
-def test_views(stack: np.ndarray, num_crops: int, size: int, kind: Modality) -> list[np.ndarray]:
-    """Return the crops of a stack that a test averages over.
+def test_views(
+    units: Sequence[np.ndarray], num_crops: int, size: int, kind: Modality
+) -> list[np.ndarray]:
+    """Return the crops of units that a test averages over.
 
     Args:
-        stack: (K, L, H, W, C) uint8.
+        units: N arrays of (H, W, C) uint8.
         num_crops: 1: the centre; 3: squares of the full shorter side at both ends and the middle;
             10: four corners and the centre, and all five mirrored.
         size: Side of the result in px.
         kind: See ``mirror``.
 
     Returns:
-        ``num_crops`` stacks of (K, L, size, size, C) uint8.
+        ``num_crops`` arrays of (N, C, size, size) uint8.
 
     Raises:
         InputError: There is no such number of crops.
     """
-    views = _unmirrored_views(stack, num_crops, size)
+    height, width = units[0].shape[:2]
+    views = [to_planes(units, box, size) for box in _test_boxes(height, width, num_crops)]
     return views if num_crops != 10 else views + [mirror(view, kind) for view in views]
 
 
 test_views.__test__ = False  # type: ignore[attr-defined]  # not a test, whatever pytest thinks
 
 
-def _unmirrored_views(stack: np.ndarray, num_crops: int, size: int) -> list[np.ndarray]:
-    height, width = stack.shape[2:4]
+def _test_boxes(height: int, width: int, num_crops: int) -> list[Box]:
     short = min(height, width)
     if num_crops == 3:
         down, right = height - short, width - short
         places = [(0, 0), (down // 2, right // 2), (down, right)]
-        return [resize_stack(stack, (*place, short, short), size) for place in places]
+        return [(*place, short, short) for place in places]
     if num_crops not in (1, 10):
         raise InputError(f"crops must be 1, 3 or 10, got {num_crops}")
     side = round(_TEST_SCALE * short)
     places = corners_and_centre(height, width, side, side)
-    if num_crops == 1:
-        places = places[-1:]
-    return [resize_stack(stack, (*place, side, side), size) for place in places]
+    return [(*place, side, side) for place in (places[-1:] if num_crops == 1 else places)]

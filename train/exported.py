@@ -25,8 +25,8 @@ from train.augmentation import test_views
 from train.evaluate import check_snippets_fit
 from tsn_core.atomic import atomic_path, write_text
 from tsn_core.errors import CheckpointError, InputError, MissingDependencyError, TSNError
-from tsn_core.loading import to_channels
 from tsn_core.location import location
+from tsn_core.planes import by_snippet
 from tsn_core.sampling import center_offsets
 from tsn_core.shard_set import ShardSet
 from tsn_core.tsn import TSN
@@ -342,7 +342,7 @@ def real_snippets(
     videos = []
     for video in range(min(most, len(opened))):
         chosen = center_offsets(int(opened.num_snippets[video]), snippets, 1)
-        stack = opened.read(video, chosen)
-        (view,) = test_views(stack, 1, height, opened.modality.kind)
-        videos.append(to_channels(view).numpy())
+        units = opened.unit_views(video, chosen)
+        (view,) = test_views(units, 1, height, opened.modality.kind)
+        videos.append(by_snippet(view, len(chosen)))
     return np.stack(videos) if videos else empty, ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch.utils.data import DataLoader
 
-from train.augmentation import Augmentation, CentreCrop, TrainingAugmentation
+from train.augmentation import Augmentation, TrainingAugmentation, centre_view
 from train.batches import BatchPlan
 from train.distributed import Ranks
 from train.settings import RunSettings
@@ -39,9 +39,7 @@ def make_loaders(
     """
     data, seed = settings.data, settings.loop.seed
     augmentation = TrainingAugmentation(
-        data.input_size,
         data.flip,
-        shards.modality.kind,
         data.crop_scales,
         data.crop_positions,
         _labels_of(data.unflipped_classes, shards.class_names),
@@ -52,6 +50,7 @@ def make_loaders(
             shards,
             videos,
             num_segments=settings.network.num_segments,
+            input_size=data.input_size,
             augmentation=crops,
             training=is_training,
             seed=seed,
@@ -67,9 +66,7 @@ def make_loaders(
         )
         return make_loader(dataset, plan, num_workers=num_workers, worker_start=worker_start)[0]
 
-    return loader(training, augmentation, True), loader(
-        validation, CentreCrop(data.input_size), False
-    )
+    return loader(training, augmentation, True), loader(validation, centre_view, False)
 
 
 def _labels_of(classes: tuple[str, ...], class_names: tuple[str, ...]) -> list[int]:

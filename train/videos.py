@@ -11,8 +11,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from train.augmentation import Augmentation
 from train.batches import BatchPlan, Key, PlanSampler
-from tsn_core.loading import one_thread, to_channels
+from tsn_core.loading import one_thread
 from tsn_core.manifest import MANIFEST_NAME, Manifest, read_manifest
+from tsn_core.planes import by_snippet
 from tsn_core.sampling import segment_snippets
 from tsn_core.shard_folders import find_folder
 from tsn_core.shard_set import ShardSet
@@ -48,6 +49,7 @@ class SnippetDataset(Dataset):
         videos: Sequence[int],
         *,
         num_segments: int,
+        input_size: int,
         augmentation: Augmentation,
         training: bool,
         seed: int,
@@ -55,6 +57,7 @@ class SnippetDataset(Dataset):
         self._shards = shards
         self._videos = list(videos)
         self._num_segments = num_segments
+        self._input_size = input_size
         self._augmentation = augmentation
         self._training = training
         self._seed = seed
@@ -79,8 +82,10 @@ class SnippetDataset(Dataset):
             generator=generator if self._training else None,
         )
         label = int(self._shards.labels[video])
-        stack = self._augmentation(self._shards.read(video, chosen), generator, label)
-        return to_channels(stack), label, place, counts
+        view = self._augmentation(*self._shards.unit_size(video), generator, label)
+        size, kind = self._input_size, self._shards.modality.kind
+        planes = view.of(self._shards.unit_views(video, chosen), size, kind)
+        return torch.from_numpy(by_snippet(planes, len(chosen))), label, place, counts
 
 
 def make_loader(

@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader, Dataset
 from train.augmentation import test_views
 from train.progress import track
 from tsn_core.errors import InputError
-from tsn_core.loading import one_thread, stream, to_channels
+from tsn_core.loading import one_thread, stream
+from tsn_core.planes import by_snippet
 from tsn_core.sampling import center_offsets
 from tsn_core.tsn import TSN
 from tsn_core.video_source import VideoSource
@@ -37,9 +38,9 @@ class _Views(Dataset):
 
     def __getitem__(self, place: int) -> torch.Tensor:
         video, chosen = self._items[place]
-        stack = self._shards.read(video, chosen)
-        views = test_views(stack, self._crops, self._size, self._shards.modality.kind)
-        return torch.stack([to_channels(view) for view in views])
+        units = self._shards.unit_views(video, chosen)
+        views = test_views(units, self._crops, self._size, self._shards.modality.kind)
+        return torch.from_numpy(np.stack([by_snippet(view, len(chosen)) for view in views]))
 
 
 def view_features(

@@ -70,18 +70,16 @@ class MemoryVideo:
         """Return the source frame that each snippet begins at, (S,) int64."""
         return np.array([self.frames[start] for start in self.row.starts], np.int64)
 
-    def read(self, video: int, snippets: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Return snippets, uint8, shape (K, L, H, W, C), decoded as from a shard."""
+    def unit_views(self, video: int, snippets: Sequence[int] | np.ndarray) -> list[np.ndarray]:
+        """Return the units of snippets, K * L of (H, W, C) uint8, decoded as from a shard."""
         kind, length = self.modality.kind, self.modality.snippet_length
-        height, width = self.row.unit_size
-        shape = kind.image_shape(height, width)
-        out = np.empty((len(snippets), length, height, width, self.modality.channels), np.uint8)
-        for k, snippet in enumerate(snippets):
-            start = self.row.starts[int(snippet)]
-            for unit in range(length):
-                data = np.frombuffer(self.images[start + unit], np.uint8)
-                out[k, unit] = kind.unstack(decode_image(data, self.modality.codec, shape))
-        return out
+        shape = kind.image_shape(*self.row.unit_size)
+        starts = [self.row.starts[int(snippet)] for snippet in snippets]
+        stored = [self.images[start + unit] for start in starts for unit in range(length)]
+        return [
+            kind.unstack(decode_image(np.frombuffer(data, np.uint8), self.modality.codec, shape))
+            for data in stored
+        ]
 
 
 class Collector:

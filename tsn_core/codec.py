@@ -71,14 +71,18 @@ def decode_image(data: np.ndarray, codec: str, shape: tuple[int, ...]) -> np.nda
         raise ShardError(f"JPEG of shape {shape} expected, got shape {found}")
     import cv2
 
-    flag = cv2.IMREAD_GRAYSCALE if len(shape) == 2 else cv2.IMREAD_COLOR
+    red_first = getattr(cv2, "IMREAD_COLOR_RGB", None)  # none before OpenCV 4.11
+    color = cv2.IMREAD_COLOR if red_first is None else red_first
+    flag = cv2.IMREAD_GRAYSCALE if len(shape) == 2 else color
     try:
         image = cv2.imdecode(data, flag | cv2.IMREAD_IGNORE_ORIENTATION) if found else None
     except cv2.error:
         image = None
     if image is None or image.shape != shape:
         raise ShardError(f"JPEG of shape {shape} expected, got no JPEG")
-    return image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+    if image.ndim == 2 or red_first is not None:
+        return image
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
 
 
 def jpeg_shape(data: np.ndarray) -> tuple[int, ...] | None:

@@ -6,24 +6,9 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import numpy as np
 import torch
 
 from tsn_core.errors import TSNError
-
-
-def to_channels(stack: np.ndarray) -> torch.Tensor:
-    """Return a stack (K, L, H, W, C) as the network's input (K, L * C, H, W), both uint8.
-
-    Contiguous: another layout in memory, which workers do not keep, gives other roundings.
-
-    Examples:
-        >>> to_channels(np.zeros((3, 5, 24, 32, 2), np.uint8)).shape
-        torch.Size([3, 10, 24, 32])
-    """
-    k, length, height, width, channels = stack.shape
-    moved = np.ascontiguousarray(stack.transpose(0, 1, 4, 2, 3))  # (K, L, C, H, W)
-    return torch.from_numpy(moved.reshape(k, length * channels, height, width))
 
 
 def stream(loader: Iterable[Any]) -> Iterator[Any]:

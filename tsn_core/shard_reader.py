@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -150,12 +150,33 @@ class Shard:
             StoreError: The object store does not answer.
             IndexError: A snippet is out of range.
         """
+        units = self._copied(video, self._images_of(video, snippets))
+        return units.reshape(-1, self.header.modality.snippet_length, *units.shape[1:])
+
+    def unit_views(self, video: int, snippets: Sequence[int] | np.ndarray) -> list[np.ndarray]:
+        """Return the units of snippets of one video without a copy, to be cut or looked at.
+
+        Args:
+            video: Its place in the shard.
+            snippets: As for ``read_snippets``, which raises the same errors.
+
+        Returns:
+            K * L arrays of (H, W, C) uint8, one snippet after the other, to be read only: units
+            that are stored raw lie in the mapped file, and one that is asked for twice is one
+            array.
+        """
+        wanted, where = np.unique(self._images_of(video, snippets), return_inverse=True)
+        units = list(self._decoded(video, wanted))
+        return [units[place] for place in where.tolist()]
+
+    def _images_of(self, video: int, snippets: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Return the images of snippets of a video, (K * L,) int64."""
         tables, length = self.tables, self.header.modality.snippet_length
         chosen = np.asarray(snippets, dtype=np.int64)
         if chosen.size and not 0 <= chosen.min() <= chosen.max() < self.num_snippets(video):
             raise IndexError(f"{self.path}: video {video} has {self.num_snippets(video)} snippets")
         firsts = tables.snippet_image[tables.video_snippet[video] + chosen]
-        return self._decoded(video, firsts[:, None] + np.arange(length))
+        return (firsts[:, None] + np.arange(length)).ravel()
 
     def read_units(self, video: int, units: Sequence[int] | np.ndarray) -> np.ndarray:
         """Return stored units of one video, whichever snippets they belong to.
@@ -174,32 +195,42 @@ class Shard:
         chosen = np.asarray(units, dtype=np.int64)
         if chosen.size and not 0 <= chosen.min() <= chosen.max() < last - first:
             raise IndexError(f"{self.path}: video {video} has {last - first} units")
-        return self._decoded(video, first + chosen)
+        return self._copied(video, first + chosen)
 
-    def _decoded(self, video: int, images: np.ndarray) -> np.ndarray:
-        """Return the units of these images of a video, (*images.shape, H, W, C) uint8."""
-        tables, modality = self.tables, self.header.modality
-        kind = modality.kind
-        height, width = map(int, tables.video_unit_size[video])
-        stored_shape = kind.image_shape(height, width)
-        out = np.empty((images.size, height, width, modality.channels), np.uint8)
+    def unit_size(self, video: int) -> tuple[int, int]:
+        """Return (height, width) in px of the stored units of a video."""
+        height, width = self.tables.video_unit_size[video].tolist()
+        return height, width
+
+    def _copied(self, video: int, images: np.ndarray) -> np.ndarray:
+        """Return the units of these images of a video, (N,), as (N, H, W, C) uint8."""
+        size = (*self.unit_size(video), self.header.modality.channels)
+        out = np.empty((len(images), *size), np.uint8)
         wanted, where = np.unique(images, return_inverse=True)  # images of overlaps stand once
-        data = self._read_images(wanted.tolist(), (wanted + 1).tolist())
-        place: dict[int, int] = {}  # where an image was decoded to
-        for target, source in enumerate(where.ravel().tolist()):
-            if source in place:
-                out[target] = out[place[source]]
-                continue
-            try:
-                decoded = decode_image(data[source], modality.codec, stored_shape)
-            except ShardError as error:
-                raise ShardError(
-                    f"{self.path}: {tables.video_name[video]}, image {wanted[source]}: {error}; "
-                    "delete the file and extract again"
-                ) from None
-            out[target] = kind.unstack(decoded)
-            place[source] = target
-        return out.reshape(*images.shape, *out.shape[1:])
+        order = np.argsort(where, kind="stable")
+        stops = np.searchsorted(where[order], np.arange(len(wanted)), side="right").tolist()
+        first = 0
+        for unit, stop in zip(self._decoded(video, wanted), stops):
+            out[order[first:stop]] = unit
+            first = stop
+        return out
+
+    def _decoded(self, video: int, images: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield the units of these images of a video, (N,), each (H, W, C) uint8."""
+        shape = self.header.modality.kind.image_shape(*self.unit_size(video))
+        stored = self._read_images(images.tolist(), (images + 1).tolist())
+        for image, data in zip(images.tolist(), stored):
+            yield self._unit(video, image, data, shape)
+
+    def _unit(self, video: int, image: int, data: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        modality = self.header.modality
+        try:
+            return modality.kind.unstack(decode_image(data, modality.codec, shape))
+        except ShardError as error:
+            raise ShardError(
+                f"{self.path}: {self.tables.video_name[video]}, image {image}: {error}; "
+                "delete the file and extract again"
+            ) from None
 
     def checksum_defects(self) -> list[str]:
         """Read every byte and return what does not match its checksum, one line each."""

@@ -137,6 +137,18 @@ class ShardSet:
         shard, place = self._used(video)
         return shard.read_snippets(place, snippets)
 
+    def unit_views(self, video: int, snippets: Sequence[int] | np.ndarray) -> list[np.ndarray]:
+        """Return the units of snippets without a copy, K * L of (H, W, C) uint8; see ``Shard``."""
+        shard, place = self._used(video)
+        return shard.unit_views(place, snippets)
+
+    def unit_size(self, video: int) -> tuple[int, int]:
+        """Return (height, width) in px of the stored units of a video."""
+        if self.modality.height is not None and self.modality.width is not None:
+            return self.modality.height, self.modality.width
+        number, place = self._where[video]
+        return self._shard(number).unit_size(place)
+
     def read_units(self, video: int, units: Sequence[int] | np.ndarray) -> np.ndarray:
         """Return stored units of one video, uint8, shape (N, H, W, C); see ``Shard``."""
         shard, place = self._used(video)

@@ -19,7 +19,7 @@ from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from tsn_core.clips import ClipShape, check_clips, clip_units
 from tsn_core.errors import InputError
-from tsn_core.loading import to_channels
+from tsn_core.planes import by_snippet, to_planes
 from tsn_core.sampling import segment_snippets
 from tsn_core.shards import Shards
 from tsn_core.video_order import VideoOrder
@@ -140,7 +140,8 @@ class VideoDataset(Dataset):
             dense=self.shards.dense,
             generator=generator,
         )
-        return to_channels(shards.read(video, chosen))
+        planes = to_planes(shards.unit_views(video, chosen))
+        return torch.from_numpy(by_snippet(planes, len(chosen)))
 
 
 class IterableVideoDataset(IterableDataset):

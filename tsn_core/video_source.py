@@ -52,5 +52,5 @@ class VideoSource(Protocol):
     def snippet_frames(self, video: int) -> np.ndarray:
         """Return the source frame that each snippet of a video begins at, (S,) int64."""
 
-    def read(self, video: int, snippets: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Return snippets of one video, uint8, shape (K, L, H, W, C)."""
+    def unit_views(self, video: int, snippets: Sequence[int] | np.ndarray) -> list[np.ndarray]:
+        """Return the units of snippets of one video, K * L of (H, W, C) uint8, to be read only."""
