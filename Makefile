@@ -36,7 +36,7 @@ define DEMO_TRAIN
 	$(BIN)/tsn-train evaluate demo/runs/$(1) --num-snippets 5 --crops 1
 endef
 
-.PHONY: help install demo doctor download plan extract retry verify inspect train evaluate fuse report
+.PHONY: help install demo doctor download plan extract retry verify inspect repack train evaluate fuse report
 .PHONY: predict test check fuzz bench docs docs-serve dist clean
 
 help: ## Show this list
@@ -94,6 +94,9 @@ verify: install ## Check the shards of DATASET; ARGS=--repair makes damaged ones
 
 inspect: install ## Look at the shards of DATASET: pictures of some videos, and what is suspicious
 	$(BIN)/tsn-preprocess inspect $(SHARDS)/$(NAME) $(ARGS)
+
+repack: install ## Make other shards of those of DATASET: ARGS="--out raw --codec raw"
+	$(BIN)/tsn-preprocess repack $(SHARDS)/$(NAME) $(if $(JOBS),--jobs $(JOBS)) $(ARGS)
 
 train: install ## Train a network on MODALITY of DATASET, into RUNS
 	$(BIN)/tsn-train fit --shards $(SHARDS)/$(NAME) --modality $(MODALITY) \

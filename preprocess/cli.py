@@ -10,6 +10,7 @@ from preprocess.commands.extract import extract
 from preprocess.commands.import_frames import import_frames
 from preprocess.commands.inspect import inspect
 from preprocess.commands.plan import plan
+from preprocess.commands.repack import repack
 from preprocess.commands.retry import retry
 from preprocess.commands.scan import scan
 from preprocess.commands.synth import synth
@@ -37,6 +38,7 @@ _COMMANDS = (
     synth,
     export,
     import_frames,
+    repack,
 )
 for command in _COMMANDS:
     main.add_command(command)

@@ -20,7 +20,7 @@ from tsn_core.sampling import SnippetPlan
 from tsn_core.shard_format import ShardHeader
 from tsn_core.shard_reader import Shard, read_header
 
-_THREADS = 16  # a store, or a file system over the network, answers many questions at once
+READING_THREADS = 16  # a store, or a file system over the network, answers many questions at once
 _SHARD_NAME = re.compile(r"shard-([0-9]{5,9})\.h5")
 
 
@@ -41,10 +41,16 @@ def shard_paths(folder: Path) -> dict[int, Path]:
     """Return the files in a folder that are named as shards, by number."""
     found = {}
     for path in folder.glob("shard-*.h5"):
-        match = _SHARD_NAME.fullmatch(path.name)
-        if match:
-            found[int(match[1])] = path
+        number = shard_number(path.name)
+        if number is not None:
+            found[number] = path
     return dict(sorted(found.items()))
+
+
+def shard_number(file: str) -> int | None:
+    """Return the number in the name of a shard, or None if it is not named as one."""
+    match = _SHARD_NAME.fullmatch(file)
+    return int(match[1]) if match else None
 
 
 def remove_leftovers(root: Path) -> None:
@@ -77,7 +83,7 @@ def find_shards(
     found = Found({}, {})
     index = index_of(folder)
     known = {} if index is None else {entry.file: entry for entry in index.shards}
-    wanted = _flat(modality, plan.to_json(), videos_per_shard)
+    wanted = flat_settings(modality, plan.to_json(), videos_per_shard)
 
     def look(path: Path) -> tuple[ShardHeader, ShardEntry] | None:
         header = read_header(path)
@@ -99,7 +105,7 @@ def find_shards(
         return header, entry
 
     paths = shard_paths(folder)
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with ThreadPoolExecutor(READING_THREADS) as pool:
         for number, seen in zip(paths, pool.map(look, paths.values())):
             if seen is not None:
                 found.headers[number], found.entries[number] = seen
@@ -124,7 +130,7 @@ def index_of(folder: Path) -> Index | None:
 
 
 def _check_settings(folder: Path, header: ShardHeader, wanted: dict[str, Any]) -> None:
-    had = _flat(header.modality, header.sampling, header.videos_per_shard)
+    had = flat_settings(header.modality, header.sampling, header.videos_per_shard)
     for name in sorted(set(had) | set(wanted)):
         free = name == "videos_per_shard" and wanted[name] is None
         if not free and had.get(name) != wanted.get(name):
@@ -134,7 +140,9 @@ def _check_settings(folder: Path, header: ShardHeader, wanted: dict[str, Any]) -
             )
 
 
-def _flat(modality: StoredModality, sampling: str, videos_per_shard: int | None) -> dict[str, Any]:
+def flat_settings(
+    modality: StoredModality, sampling: str, videos_per_shard: int | None
+) -> dict[str, Any]:
     """Return all settings by the names that users know."""
     settings = json.loads(modality.to_json())
     settings.update(settings.pop("parameters"))

@@ -50,6 +50,23 @@ def test_videos_that_were_not_trained_on():
     check_not_trained_on("last.pt", NAMES, "tiny", hashes("tiny", ()), **options)
 
 
+def test_renamed_videos_are_known_by_their_origin():
+    origins = {"tiny/walk/a.avi": ("tiny", "walk/a.avi")}
+    assert hashes("both", ["tiny/walk/a.avi"], origins).tolist() == hashes("tiny", NAMES[:1])
+    with pytest.raises(CheckpointError) as caught:
+        check_not_trained_on(
+            "last.pt",
+            ["x.avi", "tiny/walk/a.avi"],
+            "both",
+            hashes("tiny", NAMES[:1]),
+            subset="test",
+            split=1,
+            trained_split=1,
+            origins=origins,
+        )
+    assert "1 of 2 test videos are among those that it was trained on (tiny/" in str(caught.value)
+
+
 def test_videos_that_were_trained_on():
     assert message(NAMES, NAMES[1:2], split=2) == (
         "last.pt: 1 of 4 test videos are among those that it was trained on (walk/é.avi); "

@@ -151,6 +151,14 @@ RECORD = '{"name": "x.avi", "label": 0, "splits": {}}'
             "{path}, line 2: label must be a whole number, got '0'",
         ),
         (
+            [HEAD, RECORD.replace("}}", '}, "origin": ["a"]}')],
+            "{path}, line 2: origin must be two texts, dataset and name, got ['a']",
+        ),
+        (
+            [HEAD, RECORD.replace("}}", '}, "origin": ["a", "\\ud800"]}')],
+            "{path}, line 2: origin must be Unicode, got ['a', '\\ud800']",
+        ),
+        (
             [HEAD, RECORD, RECORD.replace("x", "../x")],
             "{path}, line 3: '../x.avi': expected a path inside the dataset folder",
         ),

@@ -159,8 +159,8 @@ def test_make_calls_the_programs(words, expected):
 def test_make_help_is_the_default_and_names_every_target():
     assert dry_run() == dry_run("help")
     targets = (
-        "help install demo doctor download plan extract retry verify inspect train evaluate fuse "
-        "report predict test check fuzz bench docs docs-serve dist clean"
+        "help install demo doctor download plan extract retry verify inspect repack train evaluate "
+        "fuse report predict test check fuzz bench docs docs-serve dist clean"
     )
     variables = (
         "DATASET MODALITY MODALITIES FLOW SPLIT DATA SHARDS RUNS JOBS PRESET BACKBONE WEIGHTS ARGS"

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
 from tsn_core.errors import CheckpointError
 from tsn_core.listing import few
+
+Origins = Mapping[str, tuple[str, str]]  # see ``tsn_core.manifest.Manifest.origins``
+_NONE: Origins = MappingProxyType({})
 
 
 def name_hash(dataset: str, name: str) -> int:
@@ -29,14 +33,20 @@ def name_hash(dataset: str, name: str) -> int:
     return int.from_bytes(digest[:8], "little", signed=True)
 
 
-def hashes(dataset: str, names: Sequence[str]) -> np.ndarray:
-    """Return the numbers of some videos, shape (V,), int64, in the order of the names."""
-    return np.array([name_hash(dataset, name) for name in names], dtype=np.int64)
+def hashes(dataset: str, names: Sequence[str], origins: Origins = _NONE) -> np.ndarray:
+    """Return the numbers of some videos, shape (V,), int64, in the order of the names.
+
+    Those that ``tsn-preprocess repack`` has renamed have the numbers of their origins.
+    """
+    known = (origins.get(name, (dataset, name)) for name in names)
+    return np.array([name_hash(*one) for one in known], dtype=np.int64)
 
 
-def trained_videos(names: Sequence[str], dataset: str, trained_on: np.ndarray) -> list[str]:
+def trained_videos(
+    names: Sequence[str], dataset: str, trained_on: np.ndarray, origins: Origins = _NONE
+) -> list[str]:
     """Return those of some videos that were trained on, see ``check_not_trained_on``."""
-    seen = np.isin(hashes(dataset, names), trained_on)
+    seen = np.isin(hashes(dataset, names, origins), trained_on)
     return [name for name, trained in zip(names, seen.tolist()) if trained]
 
 
@@ -49,6 +59,7 @@ def check_not_trained_on(
     subset: str,
     split: int,
     trained_split: int,
+    origins: Origins = _NONE,
 ) -> None:
     """Check that none of the videos of a test was trained on.
 
@@ -60,11 +71,12 @@ def check_not_trained_on(
         subset: That the videos are.
         split: They belong to.
         trained_split: That the network was trained on.
+        origins: Of the videos that were extracted under another name.
 
     Raises:
         CheckpointError: Some were.
     """
-    met = trained_videos(names, dataset, trained_on)
+    met = trained_videos(names, dataset, trained_on, origins)
     if not met:
         return
     if split != trained_split:

@@ -67,7 +67,8 @@ def evaluate_run(
     )
     remark_missing(console, subset, missing, len(videos) + len(missing))
     names = [shard_set.names[video] for video in videos]
-    seen = trained_videos(names, shard_set.dataset, trained.trained_on)
+    origins = trained.manifest.origins
+    seen = trained_videos(names, shard_set.dataset, trained.trained_on, origins)
     if not allow_trained:
         check_not_trained_on(
             path,
@@ -77,6 +78,7 @@ def evaluate_run(
             subset=subset,
             split=split,
             trained_split=config["split"],
+            origins=origins,
         )
     _remark(console, _seen_text(subset, len(seen), len(names)))
     _remark(console, _few_text(num_snippets, shard_set.num_snippets[videos]))

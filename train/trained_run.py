@@ -79,7 +79,7 @@ def open_run(run: Path, *, shards: Path | None = None, checkpoint: str = "auto")
         if config["split"] in manifest.split_numbers:
             fraction = config.get("val_fraction", 0.0)
             training = subset_names(manifest, config["split"], "train", fraction)
-            known = hashes(shard_set.dataset, training)
+            known = hashes(shard_set.dataset, training, manifest.origins)
     return TrainedRun(
         checkpoint, path, model, tuple(class_names), config, shard_set, manifest, known
     )

@@ -102,7 +102,8 @@ def train_run(
     if "optimizer" not in progress:
         seen = videos_behind(settings.weights)
         watched = [shards.names[number] for number in videos[val_subset]]
-        _remark_seen(console, settings.weights, val_subset, watched, shards.dataset, seen)
+        met = trained_videos(watched, shards.dataset, seen, manifest.origins)
+        _remark_seen(console, settings.weights, val_subset, met, len(watched))
     if ranks.is_first:
         run.write_metrics(rows)  # an interruption may have come between the two
     if len(rows) >= loop.epochs or is_over(rows, loop.patience):
@@ -118,7 +119,7 @@ def train_run(
         settings, shards, videos["train"], videos[val_subset], num_workers, worker_start, ranks
     )
     names = [shards.names[number] for number in videos["train"]]
-    trained_on = np.union1d(hashes(shards.dataset, names), seen)
+    trained_on = np.union1d(hashes(shards.dataset, names, manifest.origins), seen)
     with EpochProgress(console, loop.epochs, len(rows), val_subset) as show:
         rows = fit(
             learner,
@@ -193,19 +194,12 @@ def _check_watched(settings: RunSettings, val_subset: str, console: Console) -> 
     )
 
 
-def _remark_seen(
-    console: Console,
-    weights: str,
-    subset: str,
-    names: list[str],
-    dataset: str,
-    seen: np.ndarray,
-) -> None:
+def _remark_seen(console: Console, weights: str, subset: str, met: list[str], number: int) -> None:
     """Say it, before hours are spent, if the weights know the videos that tell how good it is."""
-    if met := trained_videos(names, dataset, seen):
+    if met:
         _print(
             console,
-            f"{weights} was trained on {len(met)} of {len(names)} {subset} videos "
+            f"{weights} was trained on {len(met)} of {number} {subset} videos "
             f"({few(met)}): their accuracy says nothing, "
             "and evaluate will refuse them; choose --weights of the same split",
         )

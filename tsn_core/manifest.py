@@ -50,12 +50,14 @@ class Record:
         splits: Subset (``train``, ``val`` or ``test``) by number of the split; a split that does
             not use the video is absent.
         shard: Number of the shard that holds it; None before an extraction has decided.
+        origin: (dataset, name) under which it was extracted, where either was another; else None.
     """
 
     name: str
     label: int
     splits: Mapping[int, str] = field(default_factory=dict)
     shard: int | None = None
+    origin: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
         check_relative(self.name)
@@ -99,6 +101,11 @@ class Manifest:
         """Numbers of the splits that some record belongs to, ascending."""
         return tuple(sorted({split for record in self.records for split in record.splits}))
 
+    @property
+    def origins(self) -> dict[str, tuple[str, str]]:
+        """(dataset, name) of videos that were extracted under another, by name."""
+        return {one.name: one.origin for one in self.records if one.origin is not None}
+
     def subset_names(self, split: int, subset: str) -> tuple[str, ...]:
         """Return the names of a subset's videos, in the manifest's order.
 
@@ -125,8 +132,27 @@ def write_manifest(manifest: Manifest, path: str | os.PathLike[str]) -> None:
         line: dict[str, Any] = {"name": record.name, "label": record.label, "splits": splits}
         if record.shard is not None:
             line["shard"] = record.shard
+        if record.origin is not None:
+            line["origin"] = record.origin
         lines.append(line)
     write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+
+
+def parse_origin(value: Any) -> tuple[str, str] | None:
+    """Return the origin of a record as JSON holds it.
+
+    Raises:
+        InputError: It is none.
+    """
+    if value is None:
+        return None
+    if not (isinstance(value, list) and [type(one) for one in value] == [str, str]):
+        raise InputError(f"origin must be two texts, dataset and name, got {value!r}")
+    try:
+        "".join(value).encode()
+    except UnicodeEncodeError:
+        raise InputError(f"origin must be Unicode, got {value!r}") from None
+    return value[0], value[1]
 
 
 def read_manifest(path: str | os.PathLike[str]) -> Manifest:
@@ -173,7 +199,8 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
             shard = entry.get("shard")
             if shard is not None and not (type(shard) is int and 0 <= shard < _MOST_SHARDS):
                 raise InputError(f"shard must be a whole number >= 0, got {shard!r}")
-            records.append(Record(entry["name"], entry["label"], splits, shard))
+            origin = parse_origin(entry.get("origin"))
+            records.append(Record(entry["name"], entry["label"], splits, shard, origin))
     except InputError as error:
         raise InputError(f"{path}, line {number}: {error}") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -56,6 +56,10 @@ class Modality:
             unless there are three.
         mirrored_channels: Channels whose sign turns when the image is mirrored left to right: code
             v becomes 255 - v.
+        displacements: What resizing stored images does to their codes: channels that hold
+            displacements in px, each with the axis of the image that they are along, (channel,
+            axis), 0 for its height and 1 for its width; () where codes are merely interpolated.
+            None where nobody says: such images are never resized.
         recode_mirrored: What else mirroring changes: from mirrored units (…, H, W, C) uint8 to what
             they would be had the video been mirrored.
         has_algorithm: Whether there are several ways to compute it, of which folders tell one.
@@ -85,6 +89,7 @@ class Modality:
     std: tuple[float, ...]
     stacked: bool = False
     mirrored_channels: tuple[int, ...] = ()
+    displacements: tuple[tuple[int, int], ...] | None = None
     recode_mirrored: Callable[[np.ndarray], np.ndarray] | None = None
     has_algorithm: bool = False
     like: str = "rgb"
@@ -128,6 +133,12 @@ class Modality:
                 f"{whose}: mirrored_channels must be 0 to {self.unit_channels - 1}, got "
                 f"{self.mirrored_channels}"
             )
+        for channel, axis in self.displacements or ():
+            if channel not in range(self.unit_channels) or axis not in (0, 1):
+                raise InputError(
+                    f"{whose}: displacements must be (channel, axis) of 0 to "
+                    f"{self.unit_channels - 1} and 0 or 1, got {(channel, axis)}"
+                )
 
     def num_units(self, num_frames: int) -> int:
         """Return how many units a video of ``num_frames`` frames has.

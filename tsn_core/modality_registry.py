@@ -42,6 +42,7 @@ _FLOW: dict[str, Any] = {
     "std": (MEAN_STD,) * 2,
     "stacked": True,
     "mirrored_channels": (0,),
+    "displacements": ((0, 1), (1, 0)),  # x along the width, y along the height
     "has_algorithm": True,
     "scale_zero": _flow_scale_zero,
 }
@@ -50,7 +51,7 @@ _FLOW: dict[str, Any] = {
 _TABLE = {
     modality.name: modality
     for modality in (
-        Modality("rgb", 1, 3, 1, IMAGENET_MEAN, IMAGENET_STD),
+        Modality("rgb", 1, 3, 1, IMAGENET_MEAN, IMAGENET_STD, displacements=()),
         Modality("flow", **_FLOW, like="flow", fusion_weight=1.5),
         Modality("warpedflow", **_FLOW, like="warpedflow", fusion_weight=0.5),
         Modality(
@@ -60,6 +61,7 @@ _TABLE = {
             5,
             (128.0,) * 3,
             (2 * MEAN_STD,) * 3,
+            displacements=(),
             like="rgbdiff",
             scale_zero=_difference_scale_zero,
         ),

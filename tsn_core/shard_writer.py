@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -51,9 +51,23 @@ class ShardWriter:
     ``discard_video`` to begin it anew, or ``drop_video``; or ``copy_video`` from another shard.
     """
 
-    def __init__(self, path: str | os.PathLike[str], header: ShardHeader) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        header: ShardHeader,
+        versions: Mapping[str, str] | None = None,
+    ) -> None:
+        """Begin a shard.
+
+        Args:
+            path: Of the file.
+            header: Its root attributes.
+            versions: Of ``package`` and ``opencv`` that wrote the images, where all are copied;
+                None for those at work here.
+        """
         self._path = location(path)
         self._header = header
+        self._versions = versions or {}
         self._spool = tempfile.SpooledTemporaryFile(  # noqa: SIM115 - closed in __exit__
             max_size=_SPOOL_BYTES,
             dir=None if is_remote(self._path) else str(self._path.parent),
@@ -154,13 +168,14 @@ class ShardWriter:
         tables["video_crc32"].append(self._crc32)
         self._units, self._crc32 = [], 0
 
-    def copy_video(self, shard: Shard, video: int, label: int) -> None:
+    def copy_video(self, shard: Shard, video: int, label: int, name: str | None = None) -> None:
         """Append a video as another shard of the same settings holds it.
 
         Args:
             shard: The other one.
             video: Its place there.
             label: Class id, which may have changed.
+            name: Of the video, likewise; None for the same.
 
         Raises:
             OutputError: The disk is full.
@@ -177,10 +192,10 @@ class ShardWriter:
         own["image_frame"].extend(tables.image_frame[first:last].tolist())
         own["video_snippet"].append(len(own["snippet_image"]))
         own["video_image"].append(len(own["image_frame"]))
-        own["video_name"].append(tables.video_name[video])
+        own["video_name"].append(tables.video_name[video] if name is None else name)
         own["video_label"].append(label)
-        for name in _COPIED:
-            own[name].append(getattr(tables, name)[video].tolist())
+        for column in _COPIED:
+            own[column].append(getattr(tables, column)[video].tolist())
         with self._spooling():
             self._spool.write(data.tobytes())
 
@@ -240,8 +255,8 @@ class ShardWriter:
             "modality": header.modality.to_json(),
             "sampling": header.sampling,
             "fingerprint": header.fingerprint,
-            "package_version": __version__,
-            "opencv_version": cv2.__version__,
+            "package_version": self._versions.get("package", __version__),
+            "opencv_version": self._versions.get("opencv", cv2.__version__),
         }
         for name, text in texts.items():
             file.attrs[name] = fixed_texts([text])[0]

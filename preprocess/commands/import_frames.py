@@ -8,13 +8,19 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from preprocess.commands.options import FOLDER, end_with_failures, stderr_console
+from preprocess.commands.options import (
+    FOLDER,
+    check_name,
+    end_with_failures,
+    stderr_console,
+    tell_made,
+)
 from tsn_core.command_line import Size
 from tsn_core.listing import count
 from tsn_core.modality import CODECS, FLOW_ALGORITHMS
 
 if TYPE_CHECKING:
-    from preprocess.exchange.importing import Imported
+    from preprocess.making import Made
 
 
 @click.command("import")
@@ -97,10 +103,11 @@ def import_frames(
     """
     from preprocess.exchange.foreign import read_manifest_of
     from preprocess.exchange.import_plan import Choice, plan_foreign, plan_restored
-    from preprocess.exchange.importing import import_dataset
+    from preprocess.exchange.importing import import_shard
     from preprocess.exchange.sidecar import SIDECAR_NAME, parse_sidecar
     from preprocess.exchange.source import find_videos, read_text
     from preprocess.executor import make_executor
+    from preprocess.making import make_shards
     from tsn_core.errors import InputError
     from tsn_core.sampling import SnippetPlan
 
@@ -142,12 +149,13 @@ def import_frames(
         )
         videos = find_videos(sources)
         dataset = name or sources[0].resolve().name.removesuffix(".zip")
-        if "/" in dataset or "\\" in dataset or dataset in ("", ".", ".."):
-            raise InputError(f"--name must be a name without /, got {dataset!r}")
+        check_name(dataset)
         manifest, listed = read_manifest_of(videos, lists, classes, dataset)
         manifest, folders = plan_foreign(manifest, videos, listed, choice, out)
     executor = make_executor("local", num_workers=jobs)
-    done = import_dataset(manifest, out, folders, executor=executor, console=stderr_console())
+    done = make_shards(
+        manifest, out, folders, import_shard, executor=executor, console=stderr_console()
+    )
     _tell(done, len(manifest.records), allow_failures)
 
 
@@ -164,16 +172,8 @@ def _changed_options() -> list[str]:
     ]
 
 
-def _tell(done: Imported, num_videos: int, allow_failures: bool) -> None:
-    for index in done.indices:
-        videos = sum(entry.num_videos for entry in index.shards)
-        megabytes = sum(entry.num_bytes for entry in index.shards) / 1e6
-        click.echo(
-            f"{done.root / index.modality.folder}: {count(videos, 'video')} in "
-            f"{count(len(index.shards), 'shard')}, {megabytes:.1f} MB"
-        )
-    if not done.num_jobs:
-        click.echo("everything was there already; nothing to do")
+def _tell(done: Made, num_videos: int, allow_failures: bool) -> None:
+    tell_made(done)
     if done.changed:
         click.echo(
             f"{count(done.changed, 'video')} not byte for byte what was exported, as images were "

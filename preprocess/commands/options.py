@@ -13,12 +13,15 @@ import click
 
 from preprocess.datasets import DATASETS
 from preprocess.executor import EXECUTORS
+from tsn_core.errors import InputError
+from tsn_core.listing import count
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from preprocess.executor import Executor
     from preprocess.limits import Limits
+    from preprocess.making import Made
 
 _MOST_LINES = 10  # of a list on the terminal
 FOLDER = click.Path(path_type=Path, file_okay=True)
@@ -158,6 +161,29 @@ def list_videos(lines: Sequence[tuple[str, str]]) -> None:
         click.echo(f"  {name}: {text}", err=True)
     if len(lines) > _MOST_LINES:
         click.echo(f"  … and {len(lines) - _MOST_LINES} more", err=True)
+
+
+def check_name(dataset: str | None) -> None:
+    """Refuse a name of a dataset that is no name of a folder.
+
+    Raises:
+        InputError: It is none.
+    """
+    if dataset is not None and ("/" in dataset or "\\" in dataset or dataset in ("", ".", "..")):
+        raise InputError(f"--name must be a name without /, got {dataset!r}")
+
+
+def tell_made(done: Made) -> None:
+    """Print what a run has made of images that were there already."""
+    for index in done.indices:
+        videos = sum(entry.num_videos for entry in index.shards)
+        megabytes = sum(entry.num_bytes for entry in index.shards) / 1e6
+        click.echo(
+            f"{done.root / index.modality.folder}: {count(videos, 'video')} in "
+            f"{count(len(index.shards), 'shard')}, {megabytes:.1f} MB"
+        )
+    if not done.num_jobs:
+        click.echo("everything was there already; nothing to do")
 
 
 def end_with_failures(

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from preprocess.exchange.jpeg_blocks import NotSplittableError, join_jpegs
-from preprocess.video import resize, target_size
+from preprocess.resizing import resized_image
+from preprocess.video import target_size
 from tsn_core.codec import encode_image, jpeg_shape
 from tsn_core.errors import InputError
 from tsn_core.modality import StoredModality
@@ -87,24 +88,10 @@ def stored_image(
                 return join_jpegs(parts), False
             except NotSplittableError:
                 pass
-    if modality.kind.stacked:
-        pixels = [_resized_channel(one, size, target, axis) for axis, one in enumerate(pixels)]
-        image = np.concatenate(pixels)
-    else:
-        image = resize(pixels[0], target)
+    image = np.concatenate(pixels) if modality.kind.stacked else pixels[0]
+    image = resized_image(modality, image, target)
     data = encode_image(image, modality.codec, modality.quality, blue_first=image.ndim == 3)
     return data, modality.codec == "jpeg" or target != size
-
-
-def _resized_channel(
-    image: np.ndarray, size: tuple[int, int], target: tuple[int, int], axis: int
-) -> np.ndarray:
-    """Return one channel of flow in another size; the displacements grow with it."""
-    if size == target:
-        return image
-    ratio = target[1 - axis % 2] / size[1 - axis % 2]
-    codes = 127.5 + (resize(image.astype(np.float32), target) - 127.5) * ratio
-    return np.clip(np.rint(codes), 0, 255).astype(np.uint8)
 
 
 def _decoded(data: bytes, gray: bool) -> np.ndarray:

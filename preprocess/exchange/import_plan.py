@@ -10,10 +10,11 @@ import numpy as np
 
 from preprocess.assignment import assign_shards, by_shard, default_videos_per_shard
 from preprocess.exchange.foreign import SLOTS, Probe, bases, defect, probe
-from preprocess.exchange.importing import Folder, ImportJob, VideoPlan
+from preprocess.exchange.importing import VideoPlan
 from preprocess.exchange.layout import FIRST_NUMBER, FRAMES_FOLDER, prefixes
 from preprocess.exchange.sidecar import ExportedModality, Sidecar
 from preprocess.exchange.source import FoundVideo, ImageRun
+from preprocess.making import Folder, ShardJob
 from tsn_core.errors import InputError
 from tsn_core.manifest import Manifest, Record, check_relative
 from tsn_core.modality import StoredModality, get_modality
@@ -56,7 +57,7 @@ def plan_foreign(
     listed: Mapping[str, int],
     choice: Choice,
     out: Path,
-) -> tuple[Manifest, list[Folder]]:
+) -> tuple[Manifest, list[Folder[VideoPlan]]]:
     """Return the manifest with the shards' numbers, and the shards of every modality.
 
     Raises:
@@ -88,7 +89,7 @@ def plan_foreign(
                 fingerprint(modality, sampling, manifest.class_names, counted),
             )
             path = out / manifest.dataset / modality.folder / shard_name(number)
-            jobs.append(ImportJob(path, header, plans))
+            jobs.append(ShardJob(path, header, plans))
         folders.append(Folder(modality, choice.plan, per_shard, tuple(jobs)))
     return replace(manifest, records=records), folders
 
@@ -174,7 +175,7 @@ def _video(
     )
 
 
-def plan_restored(sidecar: Sidecar, source: Path, out: Path) -> list[Folder]:
+def plan_restored(sidecar: Sidecar, source: Path, out: Path) -> list[Folder[VideoPlan]]:
     """Return the shards that an export came from.
 
     Args:
@@ -198,7 +199,7 @@ def plan_restored(sidecar: Sidecar, source: Path, out: Path) -> list[Folder]:
                 for name, stage, reason in one.failures.get(file, ())
             ]
             path = out / sidecar.manifest.dataset / one.modality.folder / file
-            jobs.append(ImportJob(path, one.header(file, sidecar.manifest), tuple(plans)))
+            jobs.append(ShardJob(path, one.header(file, sidecar.manifest), tuple(plans)))
         folders.append(Folder(one.modality, one.sampling, one.videos_per_shard, tuple(jobs)))
     return folders
 

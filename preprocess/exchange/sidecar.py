@@ -16,7 +16,7 @@ from preprocess.exchange.layout import from_runs, to_runs
 from preprocess.exchange.stored import StoredVideo
 from tsn_core.atomic import TEMPORARY_SUFFIX, unwritable, write_text
 from tsn_core.errors import InputError, OutputError, SettingsError, TSNError
-from tsn_core.manifest import Manifest, Record, check_relative
+from tsn_core.manifest import Manifest, Record, check_relative, parse_origin
 from tsn_core.modality import MOST_PIXELS, StoredModality
 from tsn_core.sampling import SnippetPlan
 from tsn_core.shard_format import ShardHeader
@@ -212,7 +212,8 @@ def parse_sidecar(text: str, source: object) -> Sidecar:
         folders, records = {}, []
         for entry in content["records"]:
             splits = {int(split): subset for split, subset in entry["splits"].items()}
-            records.append(Record(entry["name"], entry["label"], splits, entry["shard"]))
+            origin = parse_origin(entry.get("origin"))
+            records.append(Record(entry["name"], entry["label"], splits, entry["shard"], origin))
             if entry["folder"] is not None:
                 folders[entry["name"]] = check_relative(entry["folder"])
         manifest = Manifest(content["dataset"], tuple(content["class_names"]), tuple(records))

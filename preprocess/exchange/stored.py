@@ -81,6 +81,38 @@ class StoredVideo:
         return decode_image(np.frombuffer(data, np.uint8), self.modality.codec, shape)
 
 
+def read_indices(shards: str | os.PathLike[str]) -> dict[str, tuple[Path, Index]]:
+    """Return (folder, index) of the modalities of a dataset's folder, or of one modality's.
+
+    Returns:
+        By the name of the folder that suits the modality; there is one at least.
+
+    Raises:
+        InputError: There are no shards.
+        ShardError: An index is missing or damaged.
+        SettingsError: The folders are not of one dataset.
+    """
+    found: dict[str, tuple[Path, Index]] = {}
+    for folder in modality_folders(shards):
+        index = read_index(folder)
+        if index.modality.folder in found:
+            raise SettingsError(
+                f"{shards}: {index.modality.folder} stands there twice; give the folder of one "
+                "dataset"
+            )
+        found[index.modality.folder] = folder, index
+    if not found:
+        raise InputError(f"{shards}: no shards there; extract some, or check the path")
+    _, first = next(iter(found.values()))
+    for _, index in found.values():
+        if (index.dataset, index.class_names) != (first.dataset, first.class_names):
+            raise SettingsError(
+                f"{shards}: the datasets {first.dataset} and {index.dataset} differ in name or "
+                "classes; give the folder of one"
+            )
+    return found
+
+
 class StoredShards:
     """The shards of one or more modalities of a dataset.
 
@@ -103,29 +135,12 @@ class StoredShards:
             ShardError: An index is missing or damaged.
             SettingsError: The folders are not of one dataset.
         """
-        folders = modality_folders(shards)
-        if not folders:
-            raise InputError(f"{shards}: no shards there; extract some, or check the path")
-        self.indices: dict[str, Index] = {}
-        self._folders: dict[str, Path] = {}
-        for folder in folders:
-            index = read_index(folder)
-            if index.modality.folder in self.indices:
-                raise SettingsError(
-                    f"{shards}: {index.modality.folder} stands there twice; give the folder of one "
-                    "dataset"
-                )
-            self.indices[index.modality.folder] = index
-            self._folders[index.modality.folder] = folder
+        found = read_indices(shards)
+        self.indices: dict[str, Index] = {name: index for name, (_, index) in found.items()}
+        self._folders: dict[str, Path] = {name: folder for name, (folder, _) in found.items()}
         first = next(iter(self.indices.values()))
-        for index in self.indices.values():
-            if (index.dataset, index.class_names) != (first.dataset, first.class_names):
-                raise SettingsError(
-                    f"{shards}: the datasets {first.dataset} and {index.dataset} differ in name or "
-                    "classes; give the folder of one"
-                )
         self.dataset, self.class_names = first.dataset, first.class_names
-        self.root = folders[0].parent
+        self.root = next(iter(self._folders.values())).parent
         self._open: dict[str, Shard] = {}
         self._where: dict[str, dict[str, tuple[Path, int]]] = {}
         self._names: dict[str, dict[str, list[str]]] = {}

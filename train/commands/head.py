@@ -101,6 +101,7 @@ def head(files: tuple[Path, ...], out: Path, **options: Any) -> None:
                 subset=subset,
                 split=split,
                 trained_split=part.source.split or split,
+                origins=manifest.origins,
             )
     features, labels = torch.from_numpy(joined.values()), torch.from_numpy(joined.labels)
     trained = train_head(

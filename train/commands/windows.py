@@ -111,6 +111,7 @@ def windows(
         shard_set, trained.manifest, split, subset, config.get("val_fraction", 0.0)
     )
     names = [shard_set.names[video] for video in videos]
+    origins = trained.manifest.origins
     if subset != "all" and not allow_trained:
         check_not_trained_on(
             trained.path,
@@ -120,8 +121,9 @@ def windows(
             subset=subset,
             split=split,
             trained_split=config["split"],
+            origins=origins,
         )
-    seen = trained_videos(names, shard_set.dataset, trained.trained_on)
+    seen = trained_videos(names, shard_set.dataset, trained.trained_on, origins)
     results = UntrimmedResults(
         run / "windows" if out is None else out,
         shard_set,

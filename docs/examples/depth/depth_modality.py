@@ -71,6 +71,7 @@ DEPTH = Modality(
     stacked=True,  # one gray image
     mean=(127.5,),
     std=(64.0,),
+    displacements=(),  # stored images may be resized
     parameters={"model": "", "input_size": 256, "sha256": ""},
     settle=settle,
     make=make,

@@ -1,0 +1,1 @@
+"""New shards from existing ones, without decoding a video again."""
