@@ -695,6 +695,6 @@ def test_the_documentation_names_everything(program, folder_dataset, tmp_path):
     names |= {name for line in lines_of(root) for name in line}
     report = report_of(root)
     names |= {*report, *report["videos"], *report["modalities"][0], *report["settings"]}
-    text = (ROOT / "docs" / "reports.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "extraction-logs.md").read_text(encoding="utf-8")
     assert sorted(name for name in names if f"`{name}`" not in text) == []
     assert f"{run_log.LOG_BYTES // 1_000_000} MB" in text
