@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tsn_core.notice import say
+
 
 def is_writable(folder: Path) -> bool:
     """Return whether files can be made in a folder; it is made where it is missing."""
@@ -67,11 +69,18 @@ def cache_folder(sources: list[Path]) -> Path:
 
 
 @contextmanager
-def numba_cache(sources: list[Path]) -> Iterator[Path]:
-    """Let functions decorated inside this context keep their code in ``cache_folder(sources)``."""
+def numba_cache(sources: list[Path], what: str) -> Iterator[Path]:
+    """Let functions decorated inside this context keep their code in ``cache_folder(sources)``.
+
+    Args:
+        sources: All Python files that the compiled code comes from, in one folder.
+        what: It computes; where nothing is compiled yet, a line says that it will be.
+    """
     import numba
 
     folder = cache_folder(sources)
+    if not any(folder.glob("*.nbi")):  # Numba's index of what is compiled
+        say(f"compiling {what} for this processor, once; this takes up to a minute")
     settings: Any = numba.config
     before = settings.CACHE_DIR
     settings.CACHE_DIR = str(folder)

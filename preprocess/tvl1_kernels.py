@@ -287,5 +287,5 @@ SOURCES = [
 ]
 
 # With its signature given, the function is loaded or compiled here, when this module is imported.
-with numba_cache(SOURCES):
+with numba_cache(SOURCES, "TV-L1 flow"):
     solve_scale = njit(SIGNATURE, cache=True, error_model="numpy", nogil=True)(_solve_scale)

@@ -161,8 +161,10 @@ def folder_dataset(tmp_path: Path) -> Path:
 def program(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """``program("scan", "--dataset", ...)``: run tsn-preprocess in this process.
 
-    Without the lines of progress, which a slow machine would show.
+    Without the lines of progress, which a slow machine would show, and without that of the first
+    compilation, which only one that has not compiled yet would.
     """
+    monkeypatch.setattr("preprocess.numba_cache.say", lambda _: None)
     monkeypatch.setattr("preprocess.progress._LINE_SECONDS", 1e6)
 
     def run(*arguments: object) -> Result:

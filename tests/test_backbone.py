@@ -23,7 +23,12 @@ from tsn_core.backbone import (
 )
 from tsn_core.errors import CheckpointError, MissingDependencyError
 from tsn_core.torch_file import read_torch_file
-from tsn_core.torchvision_models import load_torchvision, make_model, model_names
+from tsn_core.torchvision_models import (
+    imagenet_weights,
+    load_torchvision,
+    make_model,
+    model_names,
+)
 
 BACKBONES = {  # name: (features, first convolution)
     "resnet18": (512, "conv1"),
@@ -520,9 +525,30 @@ def test_imagenet_weights_without_a_network(monkeypatch):
     weights = load_torchvision().models.ResNet18_Weights
     monkeypatch.setattr(weights, "get_state_dict", no_network)
     assert message_of(make_tsn, "imagenet") == (
-        "ImageNet weights of resnet18 could not be downloaded (<urlopen error no network>); "
-        "download them elsewhere and give the file with --weights PATH, or use --weights none"
+        "ImageNet weights of resnet18 could not be downloaded from "
+        "https://download.pytorch.org/models/resnet18-f37072fd.pth (<urlopen error no network>); "
+        "download that file elsewhere and give it with --weights PATH, or use --weights none"
     )
+
+
+def test_a_download_of_weights_is_told_in_one_line(resnet_file, monkeypatch, tmp_path, capfd):
+    state = torch.load(resnet_file, weights_only=True)
+    weights = load_torchvision().models.ResNet18_Weights
+
+    def get_state_dict(self, **_):
+        print("Downloading: torch says so")
+        return state
+
+    monkeypatch.setattr(weights, "get_state_dict", get_state_dict)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    imagenet_weights("resnet18")
+    file = tmp_path / "checkpoints" / "resnet18-f37072fd.pth"
+    line = f"downloading the ImageNet weights of resnet18 once, 45 MB, to {file}\n"
+    assert capfd.readouterr() == ("", line)
+    file.parent.mkdir()
+    file.touch()
+    imagenet_weights("resnet18")
+    assert capfd.readouterr() == ("", "")
 
 
 def test_imagenet_weights_of_a_model_that_has_none(monkeypatch):
@@ -530,9 +556,8 @@ def test_imagenet_weights_of_a_model_that_has_none(monkeypatch):
         load_torchvision().models, "get_model_weights", lambda name: type("NoWeights", (), {})
     )
     assert message_of(make_tsn, "imagenet") == (
-        "ImageNet weights of resnet18 could not be downloaded (type object 'NoWeights' has no "
-        "attribute 'DEFAULT'); download them elsewhere and give the file with --weights PATH, or "
-        "use --weights none"
+        "torchvision has no ImageNet weights of resnet18; give a file with --weights PATH, or use "
+        "--weights none"
     )
 
 

@@ -5,7 +5,7 @@ import io
 from rich.console import Console
 
 from train.learner import Sums
-from train.progress import EpochProgress
+from train.progress import EpochProgress, track
 
 ROW = {
     "epoch": 3,
@@ -46,3 +46,9 @@ def test_a_quiet_console_shows_nothing():
         show.batch(0, "train", 1, 3, Sums(4.0, 1.0, 8.0))
         show.epoch_done({**ROW, "epoch": 1})
     assert console.file.getvalue() == ""
+
+
+def test_a_log_is_told_what_begins(capsys):
+    console = Console(file=io.StringIO(), force_terminal=False)
+    assert list(track(iter("ab"), 2, "testing rgb", console)) == ["a", "b"]
+    assert capsys.readouterr() == ("", "testing rgb: 2 videos\n")

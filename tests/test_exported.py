@@ -221,7 +221,8 @@ def test_a_reader_without_torch(run, tmp_path):
     """As docs/models.md shows it: shards, ONNX Runtime and NumPy."""
     out = tmp_path / "rgb.onnx"
     result = run_program("export", run, "--to", "onnx", "--out", out)
-    assert (result.exit_code, result.stderr) == (0, ""), result.output
+    line = f"writing {out} and comparing it with PyTorch; this takes up to a minute\n"
+    assert (result.exit_code, result.stderr) == (0, line), result.output
     lines = result.stdout.splitlines()
     assert lines[0].startswith(f"{out}: onnx, uint8 (videos, snippets, 3, 24, 24) to scores, ")
     assert lines[1].startswith("largest difference to PyTorch, of the largest output: ")
@@ -254,7 +255,10 @@ def test_a_program_of_a_run_whose_shards_are_gone(run, tmp_path):
     (run / "config.json").write_text(json.dumps(config))
     command = ("export", run, "--to", "torch-export", "--out", tmp_path / "x.pt2")
     result = run_program(*command)
-    assert result.stderr == "the run names no shards: compared on random input only\n"
+    assert result.stderr == (
+        "the run names no shards: compared on random input only\n"
+        f"writing {tmp_path / 'x.pt2'} and comparing it with PyTorch; this takes up to a minute\n"
+    )
     assert result.exit_code == 0
     assert failure(*command, "--shards", tmp_path / "gone") == (
         f"error: {tmp_path / 'gone/rgb/index.json'}: not there; extract that modality, "

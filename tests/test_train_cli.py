@@ -297,10 +297,14 @@ def test_imagenet_weights_without_a_network(shards, tmp_path, monkeypatch):
 
     weights = load_torchvision().models.MobileNet_V3_Small_Weights
     monkeypatch.setattr(weights, "get_state_dict", no_network)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    name = "mobilenet_v3_small-047dcff4.pth"
     assert failure(*fit_arguments(shards, tmp_path / "run", "--weights", "imagenet")) == (
-        "error: ImageNet weights of mobilenet_v3_small could not be downloaded "
-        "(<urlopen error no network>); download them elsewhere and give the file with "
-        "--weights PATH, or use --weights none\n"
+        "downloading the ImageNet weights of mobilenet_v3_small once, 10 MB, to "
+        f"{tmp_path / 'checkpoints' / name}\n"
+        "error: ImageNet weights of mobilenet_v3_small could not be downloaded from "
+        f"https://download.pytorch.org/models/{name} (<urlopen error no network>); download that "
+        "file elsewhere and give it with --weights PATH, or use --weights none\n"
     )
 
 

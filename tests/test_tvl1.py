@@ -322,6 +322,18 @@ def source(tmp_path: Path) -> Path:
     return path
 
 
+def test_the_first_compilation_is_told(
+    source: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    with numba_cache.numba_cache([source], "a sum") as folder:
+        line = "compiling a sum for this processor, once; this takes up to a minute\n"
+        assert capsys.readouterr() == ("", line)
+        (folder / "kernels.total-1.py311.nbi").touch()
+    with numba_cache.numba_cache([source], "a sum"):
+        assert capsys.readouterr() == ("", "")
+
+
 def test_cache_folder_follows_the_sources(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
     before = numba_cache.cache_folder([source])

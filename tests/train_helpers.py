@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -143,8 +144,12 @@ def message_of(
 
 
 def run_program(*arguments: object) -> Result:
-    """Run tsn-train in this process; what is not an error of the user's is raised."""
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    """Run tsn-train in this process; what is not an error of the user's is raised.
+
+    Without the line that tells off a terminal what begins.
+    """
+    with patch("train.progress.say"):
+        result = CliRunner().invoke(main, [str(argument) for argument in arguments])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result

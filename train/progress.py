@@ -17,6 +17,8 @@ from rich.progress import (
 )
 
 from train.learner import Sums
+from tsn_core.listing import count
+from tsn_core.notice import say
 
 Item = TypeVar("Item")
 _LINE_SECONDS = 30.0
@@ -106,12 +108,21 @@ class EpochProgress:
 
 
 def track(items: Iterable[Item], total: int, label: str, console: Console) -> Iterator[Item]:
-    """Yield the items, showing how many are through: a bar, or a line now and then."""
+    """Yield the items, showing how many are through: a bar, or a line at first and now and then.
+
+    Args:
+        items: One for each video.
+        total: How many there are.
+        label: What happens to them.
+        console: Where it is shown.
+    """
     if console.is_terminal:
         from rich.progress import track as rich_track
 
         yield from rich_track(items, label, total=total, console=console, transient=True)
         return
+    if not console.quiet:
+        say(f"{label}: {count(total, 'video')}")
     began = shown = time.monotonic()
     for number, item in enumerate(items, start=1):
         yield item

@@ -11,12 +11,16 @@ from __future__ import annotations
 import functools
 import importlib
 import sys
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
 
 from tsn_core.errors import InputError, MissingDependencyError
+from tsn_core.notice import say
 
 _SCHEMAS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
@@ -94,15 +98,28 @@ def imagenet_classes(name: str) -> tuple[str, ...]:
 def imagenet_weights(name: str) -> dict[str, torch.Tensor]:
     """Return torchvision's ImageNet weights of a model, downloaded unless cached.
 
+    A line on standard error tells of a download before it begins, in the place of torch's.
+
     Raises:
         InputError: They cannot be downloaded, or there are none.
     """
     models = load_torchvision().models
     try:
         weights = models.get_model_weights(name).DEFAULT
-        return weights.get_state_dict(progress=False, check_hash=True)
-    except (OSError, RuntimeError, AttributeError) as error:
+    except (AttributeError, ValueError):
         raise InputError(
-            f"ImageNet weights of {name} could not be downloaded ({error}); download them "
-            "elsewhere and give the file with --weights PATH, or use --weights none"
+            f"torchvision has no ImageNet weights of {name}; give a file with --weights PATH, or "
+            "use --weights none"
+        ) from None
+    file = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
+    if not file.exists():
+        size = weights.meta["_file_size"]
+        say(f"downloading the ImageNet weights of {name} once, {size:.0f} MB, to {file}")
+    try:
+        with redirect_stdout(StringIO()):
+            return weights.get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError) as error:
+        raise InputError(
+            f"ImageNet weights of {name} could not be downloaded from {weights.url} ({error}); "
+            "download that file elsewhere and give it with --weights PATH, or use --weights none"
         ) from None

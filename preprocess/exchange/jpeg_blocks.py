@@ -30,7 +30,7 @@ _BLOCK = 8
 @functools.cache
 def _walker() -> Callable[..., np.ndarray]:
     """Return the compiled ``walk``, from this machine's cache of compiled code."""
-    with numba_cache([Path(__file__).with_name("jpeg_scan.py")]):
+    with numba_cache([Path(__file__).with_name("jpeg_scan.py")], "the cutting of JPEGs"):
         from preprocess.exchange.jpeg_scan import walk
     return walk
 

@@ -9,6 +9,7 @@ from click.core import ParameterSource
 
 from train.commands.options import PATH, checkpoint_option, shards_option, stderr_console
 from tsn_core.errors import InputError
+from tsn_core.notice import say
 
 _VIDEOS = 4  # of the test, to compare on
 _OF_PROGRAMS = ("part", "input_size", "num_snippets", "tolerance", "shards")
@@ -90,6 +91,7 @@ def export(
     real, remark = real_snippets(model, description, config, shards, _VIDEOS)
     if remark:
         stderr_console().print(remark, highlight=False, markup=False, soft_wrap=True)
+    say(f"writing {out} and comparing it with PyTorch; this takes up to a minute")
     differences = export_to(model, description, settings, out, real)
     told = ", ".join(f"{value:.1e} on {name} input" for name, value in differences.items())
     shape = ", ".join(map(str, description["input"]["shape"]))
