@@ -15,6 +15,11 @@ from tsn_core.listing import count
 
 _WIDTH = 80
 _MOST_FAILURES = 5  # named on the terminal
+_WORDS = (
+    "decode: to open a video, read the frames that are needed and resize them; make: to compute "
+    "its images and encode them; memory: of each worker",
+    "core time: of all cores together while all are busy",
+)
 _LAW_WORDS = {
     "video": "by the number of videos",
     "byte": "by the size of their files",
@@ -85,7 +90,9 @@ def _error(found: Estimate) -> str:
 def outlook_lines(
     survey: Survey, outlook: Outlook, num_cores: int, price: float | None
 ) -> list[str]:
-    """Return the forecast as lines of text, at most 80 columns wide for two numbers of workers.
+    """Return the forecast as lines of text.
+
+    They are at most 80 columns wide for three numbers of workers, without prices.
 
     Args:
         survey: What was measured.
@@ -115,28 +122,26 @@ def _costs_table(outlook: Outlook) -> list[str]:
             duration(row.decode_seconds),
             duration(row.own_seconds),
             duration(row.decode_seconds + row.own_seconds),
-            _error(row.seconds),
-            volume(row.num_bytes.total),
-            _error(row.num_bytes),
             f"{row.peak_bytes / 1e6:.0f} MB",
         )
         for row in outlook.rows
     ]
-    heads = ("one video, one worker", "decode", "own", "in all", "error")
-    return _aligned([(*heads, "shards", "error", "memory"), *rows])
+    heads = ("one video, one worker", "decode", "make", "both", "memory")
+    return _aligned([heads, *rows])
 
 
 def _workers_table(outlook: Outlook, price: float | None) -> list[str]:
-    heads = ["all videos"]
+    heads = ["all videos", "shards", "error"]
     heads += [count(schedule.num_workers, "worker") for schedule in outlook.rows[0].schedules]
-    heads.append("core hours")
+    heads += ["core time", "error"]
     if price is not None:
         heads += ["price", "a video"]
     table = [tuple(heads)]
     for row in outlook.rows:
         hours = row.core_seconds / 3600
-        cells = [row.name, *(duration(schedule.seconds) for schedule in row.schedules)]
-        cells.append(f"{hours:.3g}")
+        cells = [row.name, volume(row.num_bytes.total), _error(row.num_bytes)]
+        cells += [duration(schedule.seconds) for schedule in row.schedules]
+        cells += [duration(row.core_seconds), _error(row.seconds)]
         if price is not None:
             cells += [money(hours * price), money(hours * price / outlook.num_videos)]
         table.append(tuple(cells))
@@ -157,13 +162,16 @@ def _aligned(table: Sequence[tuple[str, ...]]) -> list[str]:
 def _check_lines(survey: Survey, outlook: Outlook) -> list[str]:
     last = outlook.rows[-1]
     lines = [
-        f"error: 90 % interval from {count(len(survey.probes), 'measured video')}; foretold "
-        f"{_LAW_WORDS[last.seconds.kind]}"
+        *_WORDS,
+        f"error: of the number left of it, a 90 % interval from "
+        f"{count(len(survey.probes), 'measured video')}; foretold "
+        f"{_LAW_WORDS[last.seconds.kind]}",
     ]
     if not math.isnan(last.seconds.spread):
         lines.append(
-            f"each measured video left out: time {percent(last.seconds.left_out_error)}, shards "
-            f"{percent(last.num_bytes.left_out_error)} in all; one video "
+            "each measured video foretold from the others: time "
+            f"{percent(last.seconds.left_out_error)}, shards "
+            f"{percent(last.num_bytes.left_out_error)} in sum; time of a single one "
             f"{percent(last.seconds.spread).replace('+', '±')}"
         )
     if last.check is None:
@@ -179,7 +187,7 @@ def _check_lines(survey: Survey, outlook: Outlook) -> list[str]:
         if every > 1
     ]
     if thinned:
-        lines.append(f"units measured of those videos: {', '.join(thinned)}")
+        lines.append(f"to save time, not all images of measured videos: {', '.join(thinned)}")
     return lines
 
 
@@ -200,7 +208,7 @@ def _machine_lines(survey: Survey, outlook: Outlook, num_cores: int) -> list[str
         )
     starts = [duration(min(r.start_seconds for r in outlook.rows))]
     starts.append(duration(max(r.start_seconds for r in outlook.rows)))
-    lines.append(f"in these times, once for each worker: {' to '.join(dict.fromkeys(starts))}")
+    lines.append(f"in these times, to start each worker: {' to '.join(dict.fromkeys(starts))}")
     for schedule in last.schedules:
         if schedule.num_workers > outlook.num_shards:
             lines.append(

@@ -21,6 +21,7 @@ from preprocess.task import Task
 from tsn_core.errors import InputError, VideoError
 from tsn_core.listing import count
 from tsn_core.modality import StoredModality
+from tsn_core.notice import say
 from tsn_core.sampling import SnippetPlan
 
 _SAMPLE_SHARE, _CROWD_SHARE, _CHECK_SHARE = 0.5, 0.15, 0.25  # of the time to measure for
@@ -88,6 +89,7 @@ class Surveyor:
             InputError: No video of the sample can be extracted.
             TSNError: No process can be started.
         """
+        say(f"measuring for about {seconds:g} s, longer where other programs are busy")
         began = time.perf_counter()
         sizes = [source.num_bytes for source in self._sources]
         num_sample, num_checks = sample_sizes(len(sizes), num_sample)
@@ -163,7 +165,8 @@ class Surveyor:
         chosen = sorted(probes, key=lambda probe: -probe.num_pixels)[:_NUM_ALONE]
         found = []
         names = ", ".join(modality.folder for modality in self._modalities)
-        with self._stages.stage(f"each alone: {names}", len(self._modalities)) as advance:
+        label = f"measuring each by itself: {names}"
+        with self._stages.stage(label, len(self._modalities)) as advance:
             for modality in self._modalities:
                 with self._process() as process:
                     start, decode, expected = 0.0, 0.0, 0.0
@@ -192,7 +195,7 @@ class Surveyor:
         number = min(max(round(budget / mean), 2), max(len(probes), 2))
         known = {probe.place: probe for probe in probes}
         over = threading.Event()
-        label = f"{num_workers} workers side by side"
+        label = f"measuring {num_workers} workers side by side"
         with self._stages.stage(label, num_workers * number) as advance:
 
             def work(worker: int, gate: threading.Barrier) -> list[Probe]:

@@ -230,20 +230,27 @@ def test_the_whole_text_of_a_forecast():
     survey = synthetic_survey(stored("rgb"), failed=2)
     outlook = forecast(survey, [n // 5 for n in range(40)], (1, 4, 16), 4, generator())
     assert plan_text.outlook_lines(survey, outlook, 4, 0.5) == [
-        "one video, one worker  decode    own  in all  error  shards  error  memory",
-        "rgb                     1.0 s  3.0 s   4.0 s   ±0 %  104 kB   ±0 %  100 MB",
+        "one video, one worker  decode   make   both  memory",
+        "rgb                     1.0 s  3.0 s  4.0 s  100 MB",
         "",
-        "all videos  1 worker  4 workers  16 workers  core hours  price  a video",
-        "rgb          2.1 min     60.7 s      35.5 s      0.0622  0.031  0.00078",
+        "all videos  shards  error  1 worker  4 workers  16 workers  core time  error"
+        "  price  a video",
+        "rgb         104 kB   ±0 %   2.1 min     60.7 s      35.5 s    3.7 min   ±0 %"
+        "  0.031  0.00078",
         "",
-        "error: 90 % interval from 8 measured videos; foretold by the number of videos",
-        "each measured video left out: time +0 %, shards +0 % in all; one video ±0 %",
+        "decode: to open a video, read the frames that are needed and resize them; make:",
+        "  to compute its images and encode them; memory: of each worker",
+        "core time: of all cores together while all are busy",
+        "error: of the number left of it, a 90 % interval from 8 measured videos;",
+        "  foretold by the number of videos",
+        "each measured video foretold from the others: time +0 %, shards +0 % in sum;",
+        "  time of a single one ±0 %",
         "measured error on 1 other video, extracted in full: time -50 %, shards -50 %",
         "4 workers at once, one on each core: each at 57 % of the speed of one alone,",
         "  measured",
         "more than 4 workers: taken to run on more machines like this one (4 cores),",
         "  reading and writing as fast as it does",
-        "in these times, once for each worker: 500 ms",
+        "in these times, to start each worker: 500 ms",
         "16 workers: only 8 shards to share; a smaller --videos-per-shard makes more",
         "16 workers, rgb: 2.9 kB/s to write into --out",
         "2 of 10 tried videos failed: expect about 8 of 40 to (4 to 16); the numbers",
@@ -308,9 +315,10 @@ def test_foretold_bytes_against_an_extraction(plan, program, tmp_path):
         line.startswith("measured error on 3 other videos, extracted in full: time ")
         for line in lines
     )
-    assert result.stderr.splitlines()[:2] == [
+    assert result.stderr.splitlines()[:3] == [
+        "measuring for about 2 s, longer where other programs are busy",
         "measuring 6 videos, one at a time",
-        "each alone: rgb, rgbdiff, flow-farneback",
+        "measuring each by itself: rgb, rgbdiff, flow-farneback",
     ]
     assert result.stderr.splitlines()[-1] == "checking with 3 other videos, extracted in full"
 
@@ -338,6 +346,7 @@ def test_nothing_that_can_be_measured(plan, program, tmp_path):
     result = plan(data, "--modality", "rgb")
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == (
+        "measuring for about 60 s, longer where other programs are busy\n"
         "measuring 2 videos, one at a time\n"
         "error: none of 2 sampled videos can be extracted; a/1.avi: open: the file is empty; "
         "download or copy it again\n"
