@@ -26,7 +26,7 @@ from tsn_core.atomic import unwritable
 from tsn_core.errors import InputError, TSNError
 from tsn_core.index import INDEX_NAME, Index, ShardEntry, write_index
 from tsn_core.listing import count
-from tsn_core.manifest import MANIFEST_NAME, Manifest, write_manifest
+from tsn_core.manifest import MANIFEST_NAME, Manifest, read_manifest, write_manifest
 from tsn_core.modality import StoredModality
 from tsn_core.sampling import SnippetPlan
 
@@ -150,6 +150,14 @@ def _do(
             highlight=False,
             soft_wrap=True,
         )
+    moved = _in_other_subsets(work)
+    if moved:
+        console.print(
+            f"{count(moved, 'video')} {'belongs' if moved == 1 else 'belong'} to other subsets of "
+            "the splits than before: taken over; train into another --out",
+            highlight=False,
+            soft_wrap=True,
+        )
     write_manifest(work.manifest, root / MANIFEST_NAME)
     videos: list[VideoReport] = []
     entries = dict(work.entries)
@@ -177,6 +185,19 @@ def _do(
         {name: line for name, line in failures.items() if folders.intersection(line["modalities"])},
         tuple(indices),
         run.tally.counts,
+    )
+
+
+def _in_other_subsets(work: Work) -> int:
+    """Return how many videos the manifest beside the shards, if any, has in other subsets."""
+    try:
+        records = read_manifest(work.root / MANIFEST_NAME).records
+    except InputError:  # none, or a damaged one
+        return 0
+    before = {record.name: dict(record.splits) for record in records}
+    return sum(
+        before.get(record.name, dict(record.splits)) != dict(record.splits)
+        for record in work.manifest.records
     )
 
 

@@ -282,6 +282,23 @@ def test_an_interruption_after_the_last_checkpoint(whole, shards, tmp_path, monk
     assert same_runs(whole[0], tmp_path / "run")
 
 
+def test_a_run_of_a_split_that_has_changed_does_not_go_on(tmp_path):
+    shards = write_dataset(tmp_path / "tiny")
+    arguments = fit_arguments(shards, tmp_path / "run", "--epochs", 1)
+    assert run_program(*arguments).exit_code == 0
+    manifest = shards / "manifest.jsonl"
+    records = read_manifest(manifest).records
+    added = [record.name for record in records if record.splits[1] == "val"]
+    manifest.write_text(manifest.read_text().replace('"val"', '"train"'))
+    text = manifest.read_text().replace('"test"', '"val"', 1)
+    manifest.write_text(text)
+    assert failure(*arguments) == (
+        f"error: {tmp_path / 'run'}: holds a run that began before split 1 changed: 2 of 6 "
+        f"training videos are new to it ({added[0]}, {added[1]}); choose another --out or delete "
+        "the folder\n"
+    )
+
+
 # --- what the data lacks ---
 
 
@@ -340,7 +357,7 @@ def test_weights_that_know_the_test_videos(tmp_path, monkeypatch):
     assert failure("evaluate", second, "--device", "cpu", "--workers", 0) == (
         f"error: {second / 'last.pt'}: 4 of 4 test videos are among those that it was trained "
         f"on ({known}, …); split 2 has changed since, or its --weights were trained on another "
-        "split; train again, or --allow-trained to test on them anyway\n"
+        "split; train again, into another --out, or --allow-trained to test on them anyway\n"
     )
 
 
@@ -359,7 +376,9 @@ def test_messages_about_the_data(shards, tmp_path):
     )
     empty = write_dataset(tmp_path / "empty", train=0)
     assert failure(*fit_arguments(empty, out)) == (
-        f"error: {empty / 'rgb'}: split 1 has no train videos with snippets\n"
+        f"error: {empty / 'rgb'}: split 1 has no train videos: no list names one, or, without "
+        "lists, no class has two videos; mend that and run the same tsn-preprocess extract again, "
+        "which decodes no video twice\n"
     )
     assert not out.exists()
 

@@ -80,5 +80,6 @@ def test_videos_that_were_trained_on():
     assert message(NAMES, NAMES[1:], subset="val") == (
         "last.pt: 3 of 4 val videos are among those that it was trained on "
         "(walk/é.avi, run/b (1)!.avi, run/c.avi); split 1 has changed since, or its --weights were "
-        "trained on another split; train again, or --allow-trained to test on them anyway"
+        "trained on another split; train again, into another --out, or "
+        "--allow-trained to test on them anyway"
     )

@@ -137,6 +137,24 @@ def test_a_second_run_says_so(extract):
     assert second.stdout == f"{there}\neverything was there already; nothing to do\n"
 
 
+def test_changed_splits_are_taken_over_and_said(extract, folder_dataset):
+    assert "subsets of the splits" not in extract().stderr
+    names = sorted(p.relative_to(folder_dataset).as_posix() for p in folder_dataset.glob("*/*.avi"))
+    splits = folder_dataset / "splits"
+    splits.mkdir()
+    for subset, chosen in (("test", names[:1]), ("train", names[1:])):
+        lines = [f"{name} {name.partition('/')[0]}\n" for name in chosen]
+        (splits / f"{subset}_split_1.txt").write_text("".join(lines))
+    again = extract()
+    assert re.fullmatch(
+        r"\d+ videos? belongs? to other subsets of the splits than before: taken over; train into "
+        r"another --out\n",
+        again.stderr,
+    )
+    assert again.stdout.endswith("everything was there already; nothing to do\n")
+    assert extract().stderr == ""
+
+
 def test_defaults_are_those_of_the_design(program, folder_dataset, tmp_path):
     result = program(
         *("extract", "--dataset", "folder", "--data", folder_dataset, "--out", tmp_path / "out"),

@@ -86,7 +86,7 @@ def check_not_trained_on(
     else:
         remedy = (
             f"split {split} has changed since, or its --weights were trained on another split; "
-            "train again"
+            "train again, into another --out"
         )
     raise CheckpointError(
         f"{source}: {len(met)} of {len(names)} {subset} videos are among those that it was "

@@ -23,7 +23,7 @@ from train.run_folder import RunFolder, load_checkpoint, videos_behind
 from train.settings import RunSettings
 from train.subsets import remark_missing, subset_numbers, watched_subset
 from train.videos import open_modality
-from tsn_core.errors import CheckpointError, InputError
+from tsn_core.errors import CheckpointError, InputError, SettingsError
 from tsn_core.listing import few
 from tsn_core.shard_set import ShardSet
 from tsn_core.tsn import TSN, ModelSettings
@@ -104,6 +104,10 @@ def train_run(
         watched = [shards.names[number] for number in videos[val_subset]]
         met = trained_videos(watched, shards.dataset, seen, manifest.origins)
         _remark_seen(console, settings.weights, val_subset, met, len(watched))
+    elif "trained_on" in progress:
+        names = [shards.names[number] for number in videos["train"]]
+        known = trained_videos(names, shards.dataset, seen, manifest.origins)
+        _check_same_videos(run, names, known, data.split)
     if ranks.is_first:
         run.write_metrics(rows)  # an interruption may have come between the two
     if len(rows) >= loop.epochs or is_over(rows, loop.patience):
@@ -192,6 +196,18 @@ def _check_watched(settings: RunSettings, val_subset: str, console: Console) -> 
         f"split {split} has no val videos: its test videos are watched instead, and evaluate takes "
         f"last.pt, not best.pt; to choose by val videos, {remedy}",
     )
+
+
+def _check_same_videos(run: RunFolder, names: list[str], known: list[str], split: int) -> None:
+    """Refuse to go on with a run to which some training videos of its split are new."""
+    seen = set(known)
+    added = [name for name in names if name not in seen]
+    if added:
+        raise SettingsError(
+            f"{run.path}: holds a run that began before split {split} changed: {len(added)} of "
+            f"{len(names)} training videos are new to it ({few(added)}); choose another --out or "
+            "delete the folder"
+        )
 
 
 def _remark_seen(console: Console, weights: str, subset: str, met: list[str], number: int) -> None:
