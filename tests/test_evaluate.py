@@ -376,7 +376,8 @@ def test_a_checkpoint_knows_its_videos_whatever_the_manifest_says(trained, run, 
     assert failure("evaluate", run, "--shards", shards, *QUICK) == (
         f"error: {run / 'best.pt'}: 4 of 7 test videos are among those that it was trained on "
         "(walk/0.avi, run/1.avi, walk/2.avi, …); split 1 has changed since, or its --weights were "
-        "trained on another split; train again, or --allow-trained to test on them anyway\n"
+        "trained on another split; train again, into another --out, or "
+        "--allow-trained to test on them anyway\n"
     )
     result = run_program("evaluate", run, "--shards", shards, "--subset", "train", *QUICK)
     assert (result.exit_code, result.stderr) == (0, "")  # video 6 was not trained on
@@ -448,7 +449,9 @@ def test_messages_of_evaluate(trained, run):
     (shards / "manifest.jsonl").write_text(manifest.replace('"val"', '"train"'))
     try:
         assert failure("evaluate", run, "--subset", "val", *QUICK) == (
-            f"error: {folder}: split 1 has no val videos with snippets\n"
+            f"error: {folder}: split 1 has no val videos: no list names one; hold training videos "
+            "out with tsn-train fit --val-fraction 0.1, or name some and run the same "
+            "tsn-preprocess extract again\n"
         )
     finally:
         (shards / "manifest.jsonl").write_text(manifest)

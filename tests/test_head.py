@@ -390,7 +390,8 @@ def test_videos_without_features(files):
     assert failure("head", "part.h5", *QUICK) == (
         "1 of 2 val videos have no features and are left out: 9.avi\n"
         "4 of 4 test videos have no features and are left out: 10.avi, 11.avi, 12.avi, …\n"
-        "error: part.h5: split 1 has no test videos with features\n"
+        "error: part.h5: split 1 has no test videos with features; make them with "
+        "tsn-train features --subset all\n"
     )
     assert failure("head", "part.h5", "--split", 3, *QUICK) == (
         "error: tiny: no split 3; it has 1, 2\n"

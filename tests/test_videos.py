@@ -365,8 +365,26 @@ def test_subsets_are_in_the_manifests_order(tmp_path):
     assert subset_numbers(shards, manifest, 1, "test") == ([1], [])
     for split, subset, message in (
         (3, "train", "tiny: no split 3; it has 1, 2"),
-        (2, "train", f"{tmp_path / 'rgb'}: split 2 has no train videos with snippets"),
-        (1, "val", f"{tmp_path / 'rgb'}: split 1 has no val videos with snippets"),
+        (
+            2,
+            "train",
+            f"{tmp_path / 'rgb'}: split 2 has no train videos: no list names one, or, without "
+            "lists, no class has two videos; mend that and run the same tsn-preprocess extract "
+            "again, which decodes no video twice",
+        ),
+        (
+            2,
+            "val",
+            f"{tmp_path / 'rgb'}: split 2 has no val videos: no list names one; hold training "
+            "videos out with tsn-train fit --val-fraction 0.1, or name some and run the same "
+            "tsn-preprocess extract again",
+        ),
+        (
+            1,
+            "val",
+            f"{tmp_path / 'rgb'}: split 1 has no val videos with snippets: they failed, or were "
+            f"never extracted (lost.avi); try again with tsn-preprocess retry {tmp_path}",
+        ),
     ):
         with pytest.raises(InputError) as caught:
             subset_numbers(shards, manifest, split, subset)

@@ -52,9 +52,17 @@ def subset_numbers(
         InputError: The split does not exist, or no video of the subset has snippets.
     """
     names = subset_names(manifest, split, subset, val_fraction)
+    if not names:
+        raise InputError(
+            f"{shards.folder}: split {split} has no {subset} videos: {_no_names(subset)}"
+        )
     present = [shards.number(name) for name in names if name in shards]
     if not present:
-        raise InputError(f"{shards.folder}: split {split} has no {subset} videos with snippets")
+        raise InputError(
+            f"{shards.folder}: split {split} has no {subset} videos with snippets: they failed, "
+            f"or were never extracted ({few(names)}); try again with "
+            f"tsn-preprocess retry {shards.folder.parent}"
+        )
     return present, [name for name in names if name not in shards]
 
 
@@ -74,6 +82,19 @@ def remark_missing(
             highlight=False,
             soft_wrap=True,
         )
+
+
+def _no_names(subset: str) -> str:
+    """Return why a subset is empty, and what to do about it."""
+    if subset == "val":
+        return (
+            "no list names one; hold training videos out with tsn-train fit --val-fraction 0.1, or "
+            "name some and run the same tsn-preprocess extract again"
+        )
+    return (
+        "no list names one, or, without lists, no class has two videos; mend that and run the same "
+        "tsn-preprocess extract again, which decodes no video twice"
+    )
 
 
 def _held_out(manifest: Manifest, names: tuple[str, ...], split: int, fraction: float) -> set[str]:

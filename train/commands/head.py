@@ -19,7 +19,7 @@ from tsn_core.errors import InputError
 @click.option(
     "--shards", type=Location(), help="Where the splits are.  [default: as in the features]"
 )
-@click.option("--split", type=int, default=1, help="Which official split, 1 to 3.")
+@click.option("--split", type=int, default=1, help="Which split, where the lists make several.")
 @click.option(
     "--consensus",
     type=click.Choice(CONSENSUS),
@@ -89,7 +89,10 @@ def head(files: tuple[Path, ...], out: Path, **options: Any) -> None:
         rows[subset], missing = joined.places(names)
         remark_missing(console, subset, missing, len(names), "features")
         if not rows[subset] and subset != "val":
-            raise InputError(f"{files[0]}: split {split} has no {subset} videos with features")
+            raise InputError(
+                f"{files[0]}: split {split} has no {subset} videos with features; make them with "
+                "tsn-train features --subset all"
+            )
         if subset == "train" or options["allow_trained"]:
             continue
         for path, part in zip(files, parts):
