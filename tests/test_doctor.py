@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from preprocess import OPENCV_VARIABLES
 from tsn_app import judgement
 from tsn_app.doctor_cli import main
 from tsn_app.finding import NOTE, OK, PROBLEM, Finding
@@ -111,6 +112,23 @@ def test_a_torchvision_of_another_torch():
          "install a pair that belongs together if your own code imports torchvision")
     ]  # fmt: skip
     assert trouble(judgement.judge_torch(Probed(TORCH))) == []
+
+
+def test_what_is_there_is_counted_and_what_is_not_has_a_remedy():
+    facts = {**TORCH, "threads": 1, "weights": []}
+    torch, *_, weights = judgement.judge_torch(Probed(facts))
+    assert torch.found == "2.13.0+cpu, 1 thread"
+    assert (weights.found, weights.remedy) == (
+        "none are there: --weights imagenet downloads them once",
+        "without a network, copy a state dict here and name it: --weights FILE.pth",
+    )
+
+
+def test_variables_of_this_package_are_not_those_of_the_user(monkeypatch, tmp_path):
+    monkeypatch.setenv("OPENCV_LOG_LEVEL", OPENCV_VARIABLES["OPENCV_LOG_LEVEL"])
+    assert "OPENCV_LOG_LEVEL" not in look(tmp_path).variables
+    monkeypatch.setenv("OPENCV_LOG_LEVEL", "INFO")
+    assert look(tmp_path).variables["OPENCV_LOG_LEVEL"] == "INFO"
 
 
 def test_a_gpu_that_is_not_seen():

@@ -91,9 +91,7 @@ def examine(
 
 
 def _progress() -> Callable[[str], None]:
-    """Return what tells on a terminal what is being looked at."""
-    if not sys.stderr.isatty():
-        return lambda _: None
+    """Return what tells what is being looked at."""
     return lambda name: click.echo(f"looking at {name} …", err=True)
 
 

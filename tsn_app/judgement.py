@@ -10,6 +10,7 @@ from packaging.specifiers import SpecifierSet
 from tsn_app.finding import NOTE, PROBLEM, Finding
 from tsn_app.machine import Machine, short
 from tsn_app.probing import Probed
+from tsn_core.listing import count
 
 _LEAST_DISK_GB, _LEAST_MEMORY_GB = 5.0, 2.0
 _LEAST_SHARED_GB = 1.0  # of /dev/shm: loading processes hand batches over through it
@@ -177,7 +178,7 @@ def judge_torch(probed: Probed) -> Iterator[Finding]:
         yield Finding(group, "torch", probed.failure, PROBLEM,
                       "pip install --force-reinstall torch torchvision")  # fmt: skip
         return
-    yield Finding(group, "torch", f"{facts['version']}, {facts['threads']} threads")
+    yield Finding(group, "torch", f"{facts['version']}, {count(facts['threads'], 'thread')}")
     if facts["fits"]:
         yield Finding(group, "torchvision", f"{facts['torchvision']}, fits this torch")
     else:
@@ -202,8 +203,8 @@ def judge_torch(probed: Probed) -> Iterator[Finding]:
         yield Finding(group, "ImageNet weights", f"{len(weights)} files are there already")
     else:
         yield Finding(
-            group, "ImageNet weights", "none are there: --weights imagenet needs the network once",
-            NOTE, "without one, copy a state dict here and name it: --weights FILE.pth",
+            group, "ImageNet weights", "none are there: --weights imagenet downloads them once",
+            NOTE, "without a network, copy a state dict here and name it: --weights FILE.pth",
         )  # fmt: skip
 
 
@@ -229,7 +230,7 @@ def judge_speed(probed: Probed) -> Iterator[Finding]:
         text = f"{value:,.0f} {unit}" if value >= 100 else f"{value:.3g} {unit}"
         if key in REFERENCE and value > 0:
             ratio = value / REFERENCE[key] if unit == "frames/s" else REFERENCE[key] / value
-            text += f"  ({ratio:.2g} x the documented machine)"
+            text += f"  ({ratio:.2g} x the machine of the README)"
         yield Finding(group, name, text)
     seconds = probed.facts["tvl1_ms"] * _PAIRS_OF_A_VIDEO / 1000
     text = f"TV-L1 flow of a video (25 snippets) takes about {seconds:.1f} s"

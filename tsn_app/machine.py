@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 from packaging.requirements import Requirement
 
+from preprocess import OPENCV_VARIABLES
 from preprocess.numba_cache import is_writable
 
 PACKAGE = "tsn-shards"
@@ -45,7 +46,8 @@ class Machine:
         shared_memory_gb: Free in /dev/shm; None where there is none.
         open_files: That a process may have; None where nobody says.
         encoding: Of text on the terminal.
-        variables: From the environment, that change what programs here do.
+        variables: From the environment, that change what programs here do; without those that
+            this package itself sets.
         installed: Version of each package that this one needs, or None.
         wanted: The range of each.
         opencvs: Distributions of OpenCV, of which only one should be there.
@@ -93,7 +95,7 @@ def look(folder: Path) -> Machine:
         variables={
             name: "…" if _SECRET.search(name) else value
             for name, value in sorted(os.environ.items())
-            if _VARIABLES.fullmatch(name)
+            if _VARIABLES.fullmatch(name) and OPENCV_VARIABLES.get(name) != value
         },
         installed={name: _version(name) for name in wanted},
         wanted=wanted,
