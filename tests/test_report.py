@@ -76,6 +76,18 @@ class Page(HTMLParser):
             self.texts.append(data.strip())
 
 
+# --- the words ---
+
+
+def test_one_mistake_and_few_classes_have_words_of_their_own(runs):
+    content = gather(runs)
+    page = Page(render({**content, "mistakes": content["mistakes"][:1], "num_mistakes": 1}))
+    text = " ".join(" ".join(page.texts).split())
+    assert "The only mistake of fusion . The pictures are from the middle" in text
+    assert "Top-5 100.0% always 100%, of 3 classes" in text
+    assert "among the five largest scores" not in text
+
+
 # --- the numbers ---
 
 
