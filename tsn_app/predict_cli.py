@@ -55,7 +55,7 @@ _PATH = click.Path(path_type=Path)
 @click.option("--window", type=float, default=4.0, help="Of a stream: seconds that are scored.")
 @click.option("--every", type=float, default=1.0, help="Of a stream: seconds between predictions.")
 @click.option("--seconds", type=float, help="Of a stream: when to stop.  [default: at its end]")
-@click.option("--max-seconds", type=float, help="For extracting one video.  [default: any]")
+@click.option("--max-seconds", type=float, help="Give up a video after so long.  [default: any]")
 @click.option(
     "--isolation/--no-isolation", default=sys.platform != "win32",
     help="Decode in a process that may crash without harm.",

@@ -172,7 +172,7 @@ def cache_options(command: Callable[..., Any]) -> Callable[..., Any]:
             envvar="TSN_CACHE_SIZE",
             expose_value=False,
             callback=_into_environment,
-            help="Of shards in an object store to keep here; 0 reads them by ranges.  "
+            help="How much of these shards to keep; 0 keeps none and reads by ranges.  "
             "[default: 20; env: TSN_CACHE_SIZE]",
         ),
         click.option(
@@ -181,7 +181,8 @@ def cache_options(command: Callable[..., Any]) -> Callable[..., Any]:
             envvar="TSN_CACHE",
             expose_value=False,
             callback=_into_environment,
-            help="Where to keep them.  [default: in the user's cache folder; env: TSN_CACHE]",
+            help="Where to keep shards of an object store.  [default: in the user's cache folder; "
+            "env: TSN_CACHE]",
         ),
     ):
         command = option(command)

@@ -102,11 +102,22 @@ def _limits(
 limit_options = gather(
     "limits",
     _limits,
-    click.option("--max-seconds", type=float, help="For one video.  [default: any]"),
-    click.option("--stall-seconds", type=float, default=300.0, help="Without a single frame."),
-    click.option("--max-memory-mb", type=float, default=4000.0, help="For one video."),
-    click.option("--max-pixels", type=int, default=8192 * 8192, help="Of a frame."),
-    click.option("--max-frames", type=int, default=10_000_000, help="Of a video."),
+    click.option(
+        "--max-seconds", type=float, help="Give up a video after so long.  [default: any]"
+    ),
+    click.option(
+        "--stall-seconds",
+        type=float,
+        default=300.0,
+        help="Give it up after so long without a single frame.",
+    ),
+    click.option(
+        "--max-memory-mb", type=float, default=4000.0, help="Give it up beyond so much memory."
+    ),
+    click.option(
+        "--max-pixels", type=int, default=8192 * 8192, help="Refuse larger frames (width x height)."
+    ),
+    click.option("--max-frames", type=int, default=10_000_000, help="Refuse longer videos."),
 )
 
 data_option = click.option(

@@ -20,7 +20,9 @@ from train.commands.options import (
 @click.command()
 @click.argument("run", type=PATH)
 @shards_option("Folder of a dataset's shards.  [default: those that it was trained on]")
-@click.option("--split", type=int, help="Which official split.  [default: that of the training]")
+@click.option(
+    "--split", type=int, help="Which split of the lists.  [default: that of the training]"
+)
 @click.option(
     "--subset",
     type=click.Choice(["test", "val", "train"]),

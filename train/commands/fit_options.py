@@ -27,7 +27,12 @@ _ONE_RUN = (
     click.option(
         "--modality", type=ModalityName(), required=True, help="What the network sees of a video."
     ),
-    click.option("--split", type=int, default=1, help="Which official split, 1 to 3."),
+    click.option(
+        "--split",
+        type=int,
+        default=1,
+        help="Which split, where the lists make several, such as 1 to 3 of HMDB51.",
+    ),
 )
 _SPLITS = click.option("--splits", metavar="1,2,…", help="Which splits.  [default: all there are]")
 _SHARDS = (

@@ -21,7 +21,9 @@ from tsn_core.errors import InputError
 @click.command()
 @click.argument("run", type=PATH)
 @shards_option("Extracted with --fps (or --dense).", required=True)
-@click.option("--split", type=int, help="Which official split.  [default: that of the training]")
+@click.option(
+    "--split", type=int, help="Which split of the lists.  [default: that of the training]"
+)
 @click.option(
     "--subset",
     type=click.Choice(["test", "val", "train", "all"]),
