@@ -51,22 +51,28 @@ $(STAMP): setup.cfg pyproject.toml requirements.lock
 		{ echo "Python 3.10 or newer is needed; name one with: make install PYTHON=python3.12" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	@if $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then \
-		echo "installing the versions of requirements.lock"; \
+		echo "installing the versions of requirements.lock: 4 GB, some minutes without another word"; \
 		$(BIN)/python -m pip install --quiet --requirement requirements.lock && \
 		$(BIN)/python -m pip install --quiet --no-deps --editable .; \
 	else \
-		echo "Python 3.10: requirements.lock needs 3.11, installing the newest versions that fit"; \
+		echo "Python 3.10: requirements.lock needs 3.11, installing the newest versions that fit: some minutes"; \
 		$(BIN)/python -m pip install --quiet --editable '.[dev]'; \
 	fi
 	@touch $@
 
-demo: install ## The whole way on synthetic videos, from extraction to a report (about 4 minutes)
+demo: install ## The whole way on synthetic videos, from extraction to a report (4 to 6 minutes)
+	@echo "1 of 6: videos of which only the motion tells the class"
 	$(BIN)/tsn-preprocess synth --out demo/data/synthetic
+	@echo "2 of 6: shards of rgb, flow and rgbdiff"
 	$(BIN)/tsn-preprocess extract --dataset synthetic --data demo/data/synthetic --out demo/shards \
 		--modality rgb --modality flow --modality rgbdiff --flow farneback --bound 8 --size 160x120
+	@echo "3 of 6: a network for rgb, which is meant to stay near chance (16.7 %)"
 	$(call DEMO_TRAIN,rgb,--dropout 0.2 --epochs 6)
+	@echo "4 of 6: a network for flow"
 	$(call DEMO_TRAIN,flow,--dropout 0.2 --epochs 14)
+	@echo "5 of 6: a network for rgbdiff"
 	$(call DEMO_TRAIN,rgbdiff,--dropout 0 --num-segments 1 --epochs 36)
+	@echo "6 of 6: the three together, and the report"
 	$(BIN)/tsn-train fuse demo/runs/rgb demo/runs/flow demo/runs/rgbdiff --out demo/runs/fused
 	$(BIN)/tsn-train report demo/runs/fused
 	@echo
