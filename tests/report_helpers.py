@@ -45,7 +45,7 @@ def epoch_rows(number: int) -> list[dict[str, float]]:
                 METRIC_COLUMNS,
                 (
                     *(n + 1, 0.1 / (1 + n // 4 * 9), 2 / (n + 1), n / number, 2.2 / (n + 1)),
-                    *(0.9 * n / number, 1.0, 0.1, 0.8, 0.1),
+                    *(0.9 * n / number, 1.0, 0.2, 0.1, 0.7, 0.0),
                 ),
             )
         )

@@ -64,6 +64,19 @@ def test_epochs_and_seeds_have_orders_of_their_own():
     assert np.array_equal(plan(20, 4).order(2), plan(20, 7, num_ranks=3).order(2))
 
 
+def test_a_window_chooses_among_neighbours():
+    shards = np.repeat(np.arange(10), 6)
+    narrow = plan(60, 7, window=4, shard_numbers=shards)
+    assert sorted(narrow.order(0).tolist()) == list(range(60))
+    assert narrow.order(0).tolist() != narrow.order(1).tolist()
+    changes = np.count_nonzero(np.diff(shards[narrow.order(0)]))
+    assert changes < np.count_nonzero(np.diff(shards[plan(60, 7).order(0)])) / 1.3
+    runs = shards[plan(60, 7, window=1, shard_numbers=shards).order(2)]
+    assert np.count_nonzero(np.diff(runs)) == 9  # shard after shard
+    in_order = plan(60, 7, shuffle=False, window=4, shard_numbers=shards)
+    assert in_order.order(0).tolist() == list(range(60))
+
+
 @pytest.mark.parametrize("first_step", [0, 1, 2])
 def test_the_sampler_begins_at_any_step(first_step):
     sampler = PlanSampler(plan(11, 4, accumulate=2))

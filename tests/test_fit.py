@@ -140,6 +140,8 @@ def test_config_holds_every_setting(whole, shards):
         "precision": "fp32",
         "channels_last": False,
         "compile": False,
+        "resize_on": "workers",
+        "shuffle_window": 0,
         "val_subset": "val",
     }
 

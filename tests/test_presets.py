@@ -96,7 +96,7 @@ def test_tensorboard_gets_every_number(tmp_path):
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
     assert set(events.Tags()["scalars"]) == {
         *("loss/train", "loss/val", "top1/train", "top1/val", "learning_rate"),
-        *("duration_seconds", "data_seconds", "compute_seconds", "other_seconds"),
+        *("duration_seconds", "data_seconds", "copy_seconds", "compute_seconds", "other_seconds"),
     }
     lines = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
     column = lines[0].split(",").index("train_loss")

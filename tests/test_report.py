@@ -167,9 +167,11 @@ def test_confused_classes_stand_side_by_side():
 
 
 def test_charts_lie_where_their_numbers_say():
-    loss, accuracy, rate = charts(epoch_rows(12), "val")
+    loss, accuracy, rate, time = charts(epoch_rows(12), "val")
     assert [series.name for series in loss.series] == ["train", "val"]
-    for chart in (loss, accuracy, rate):
+    assert [series.name for series in time.series] == ["waiting", "computing"]
+    assert [series.values[3] for series in time.series] == ["20", "70"]
+    for chart in (loss, accuracy, rate, time):
         for series in chart.series:
             points = [tuple(map(float, pair.split(","))) for pair in series.points.split()]
             assert [x for x, _ in points] == list(chart.xs)

@@ -254,7 +254,7 @@ def test_metrics_are_a_table_with_a_row_for_each_epoch(tmp_path):
     text = (tmp_path / "metrics.csv").read_text()
     assert text.splitlines()[0] == (
         "epoch,learning_rate,train_loss,train_top1,val_loss,val_top1,"
-        "duration_seconds,data_seconds,compute_seconds,other_seconds"
+        "duration_seconds,data_seconds,copy_seconds,compute_seconds,other_seconds"
     )
     table = csv.DictReader(text.splitlines())
     assert [{key: float(value) for key, value in row.items()} for row in table] == rows

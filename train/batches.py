@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from torch.utils.data import Sampler
 
+from tsn_core.video_order import shuffled
+
 # Epoch, place of the video in the dataset, and whether it counts: a rank that has no video left in
 # an incomplete step computes one for nothing, since all ranks must take part.
 Key = tuple[int, int, bool]
@@ -26,6 +28,9 @@ class BatchPlan:
         accumulate: Parts of a step that every rank computes one after the other.
         rank: Of this process.
         num_ranks: How many processes share every step.
+        window: Where it is not 0, the next video is any of so many that lie near each other: shards
+            come in random order, and their videos run through a window of that size.
+        shard_numbers: Shard that each video lies in, (num_videos,); for the window alone.
     """
 
     num_videos: int
@@ -35,6 +40,8 @@ class BatchPlan:
     accumulate: int = 1
     rank: int = 0
     num_ranks: int = 1
+    window: int = 0
+    shard_numbers: np.ndarray | None = None
 
     @property
     def num_steps(self) -> int:
@@ -44,8 +51,13 @@ class BatchPlan:
     def order(self, epoch: int) -> np.ndarray:
         """Return the places of all videos in the order of an epoch, (num_videos,) int64."""
         places = np.arange(self.num_videos)
-        if self.shuffle:
-            np.random.default_rng((self.seed, epoch)).shuffle(places)
+        if not self.shuffle:
+            return places
+        generator = np.random.default_rng((self.seed, epoch))
+        if self.window:
+            assert self.shard_numbers is not None
+            return shuffled(self.shard_numbers, self.window, generator)
+        generator.shuffle(places)
         return places
 
     def step_size(self, step: int) -> int:

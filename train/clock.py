@@ -1,4 +1,4 @@
-"""Where the time of an epoch goes: waiting for data, computing, and the rest."""
+"""Where the time of an epoch goes: waiting for data, copying, computing, and the rest."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ Item = TypeVar("Item")
 class Clock:
     """Splits the time since it was made, and what went before an interruption."""
 
-    def __init__(self, data: float = 0.0, compute: float = 0.0, duration: float = 0.0) -> None:
+    def __init__(
+        self, data: float = 0.0, compute: float = 0.0, duration: float = 0.0, copy: float = 0.0
+    ) -> None:
         self._data = data
         self._compute = compute
+        self._copy = copy
         self._began = time.perf_counter() - duration
 
     def waiting(self, items: Iterable[Item]) -> Iterator[Item]:
@@ -32,22 +35,30 @@ class Clock:
             yield item
 
     @contextmanager
-    def computing(self) -> Iterator[None]:
-        """The time within was spent computing, apart from waiting for data in it."""
-        began, data = time.perf_counter(), self._data
+    def copying(self) -> Iterator[None]:
+        """The time within was spent on bringing data to where they are computed with."""
+        began = time.perf_counter()
         yield
-        self._compute += time.perf_counter() - began - (self._data - data)
+        self._copy += time.perf_counter() - began
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """The time within was spent computing, apart from waiting and copying in it."""
+        began, before = time.perf_counter(), self._data + self._copy
+        yield
+        self._compute += time.perf_counter() - began - (self._data + self._copy - before)
 
     def seconds(self) -> list[float]:
-        """Return data, compute and duration, from which a clock goes on."""
-        return [self._data, self._compute, time.perf_counter() - self._began]
+        """Return data, compute, duration and copy, from which a clock goes on."""
+        return [self._data, self._compute, time.perf_counter() - self._began, self._copy]
 
     def columns(self) -> dict[str, float]:
         """Return the columns of ``metrics.csv``; the first is the sum of the others."""
-        data, compute, duration = self.seconds()
+        data, compute, duration, copy = self.seconds()
         return {
             "duration_seconds": duration,
             "data_seconds": data,
+            "copy_seconds": copy,
             "compute_seconds": compute,
-            "other_seconds": duration - data - compute,
+            "other_seconds": duration - data - copy - compute,
         }

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from train.batches import PlanSampler
 from train.clock import Clock
 from train.distributed import Ranks
+from train.feed import on_device
 from train.learner import Learner, Sums
 from train.optimization import OptimizerSettings, rate_at
 from train.progress import EpochProgress
@@ -96,7 +97,8 @@ def fit(
         epoch = len(rows)
         check_data()
         sampler.epoch, sampler.first_step = epoch, step
-        batches = clock.waiting(stream(train_loader))
+        loaded = clock.waiting(stream(train_loader))
+        batches = on_device(loaded, learner.device, clock)
         while step < plan.num_steps:
             torch.manual_seed(_step_seed(loop.seed, epoch, step, ranks.rank))
             rate = rate_at(epoch * plan.num_steps + step, plan.num_steps, loop.epochs, optimizer)
@@ -143,7 +145,7 @@ def _validate(
 ) -> Sums:
     """Return the sums over the validation videos of all ranks."""
     sums = Sums()
-    for number, batch in enumerate(stream(loader), start=1):
+    for number, batch in enumerate(on_device(stream(loader), learner.device), start=1):
         done = learner.validate(batch)
         if not math.isfinite(done.loss):
             raise _not_finite(loader, epoch, done.loss, batch[2].tolist(), kept)

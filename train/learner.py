@@ -15,13 +15,11 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 from train.distributed import Ranks, synchronize_norms
+from train.feed import Batch
 from train.optimization import OptimizerSettings, make_optimizer, set_rate
 from train.settings import LoopSettings
 from tsn_core.errors import InputError
 from tsn_core.tsn import TSN
-
-# Snippets (N, K, L * C, H, W) uint8, labels (N,), places (N,), whether they count (N,).
-Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 @dataclass
@@ -103,7 +101,7 @@ class Learner:
         """Take one step of the optimiser, unless the loss is no longer finite.
 
         Args:
-            parts: Batches of this rank, whose gradients are added up.
+            parts: Batches of this rank on the device, whose gradients are added up.
             num_parts: How many these are.
             num_videos: That count, over all parts and ranks.
             rate: Learning rate before the groups' factors.
@@ -119,8 +117,7 @@ class Learner:
         for number, (snippets, labels, _, counts) in enumerate(parts, start=1):
             with self._wait_with_gradients(number < num_parts):
                 with self._autocast(), _explaining():
-                    scores = self._network(self._put(snippets))[0]  # (N, C)
-                labels, counts = self._put(labels), self._put(counts)
+                    scores = self._network(snippets)[0]  # (N, C)
                 losses = functional.cross_entropy(
                     scores.float(),
                     labels,
@@ -144,11 +141,10 @@ class Learner:
         return sums
 
     def validate(self, batch: Batch) -> Sums:
-        """Return the sums over a batch of this rank's validation videos."""
+        """Return the sums over a batch of this rank's validation videos, on the device."""
         snippets, labels, _, counts = batch
         with torch.inference_mode(), self._autocast():
-            scores = self.tested.eval()(self._put(snippets))[0]
-            labels, counts = self._put(labels), self._put(counts)
+            scores = self.tested.eval()(snippets)[0]
             losses = functional.cross_entropy(scores.float(), labels, reduction="none")
             return Sums(*_sums(scores, losses, labels, counts).tolist())
 
@@ -176,9 +172,6 @@ class Learner:
             self._average.module.load_state_dict(self.model.state_dict())
             self._average.n_averaged.fill_(state["averaged_steps"])
             self.model.load_state_dict(state["trained_weights"])
-
-    def _put(self, tensor: torch.Tensor) -> torch.Tensor:
-        return tensor.to(self.device, non_blocking=True)
 
     def _autocast(self) -> Any:
         if self._type is torch.float32:

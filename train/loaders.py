@@ -35,7 +35,8 @@ def make_loaders(
         ranks: The processes that share every batch.
 
     Raises:
-        InputError: A class that must not be mirrored does not exist.
+        InputError: A class that must not be mirrored does not exist, or videos of the modality
+            cannot be mirrored on a device.
     """
     data, seed = settings.data, settings.loop.seed
     augmentation = TrainingAugmentation(
@@ -54,6 +55,7 @@ def make_loaders(
             augmentation=crops,
             training=is_training,
             seed=seed,
+            resize=data.resize_on == "workers",
         )
         plan = BatchPlan(
             num_videos=len(videos),
@@ -63,6 +65,8 @@ def make_loaders(
             accumulate=data.accumulate,
             rank=ranks.rank,
             num_ranks=ranks.size,
+            window=data.shuffle_window,
+            shard_numbers=shards.shard_numbers()[videos],
         )
         return make_loader(dataset, plan, num_workers=num_workers, worker_start=worker_start)[0]
 

@@ -28,6 +28,7 @@ METRIC_COLUMNS = (
     "val_top1",
     "duration_seconds",
     "data_seconds",
+    "copy_seconds",
     "compute_seconds",
     "other_seconds",
 )

@@ -11,6 +11,7 @@ from train.optimization import OptimizerSettings
 from tsn_core.errors import InputError
 
 PRECISIONS = ("fp32", "bf16", "fp16")
+RESIZE_ON = ("workers", "device")
 
 
 def check_at_least(least: float, **values: float) -> None:
@@ -64,6 +65,8 @@ class DataSettings:
         crop_positions: Places of the training crops, 5 or 13.
         batch_size: Videos per step of the optimiser, over all ranks and parts.
         accumulate: Parts that a step is computed in, one after the other, to save memory.
+        resize_on: Where crops are resized: by the loading ``workers``, or on the ``device``.
+        shuffle_window: Videos that the next one is chosen from; 0 chooses from all.
     """
 
     split: int
@@ -75,8 +78,13 @@ class DataSettings:
     crop_positions: int
     batch_size: int
     accumulate: int
+    resize_on: str = "workers"
+    shuffle_window: int = 0
 
     def __post_init__(self) -> None:
+        check_at_least(0, shuffle_window=self.shuffle_window)
+        if self.resize_on not in RESIZE_ON:
+            raise InputError(f"resize_on must be {' or '.join(RESIZE_ON)}, got {self.resize_on!r}")
         check_at_least(1, input_size=self.input_size, batch_size=self.batch_size)
         check_at_least(1, accumulate=self.accumulate)
         check_share(val_fraction=self.val_fraction)

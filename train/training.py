@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from train.bottleneck import WaitingWatch
 from train.distributed import Ranks
 from train.fit import Report, fit, is_over
 from train.labels import check_labels
@@ -122,6 +123,13 @@ def train_run(
     train_loader, val_loader = make_loaders(
         settings, shards, videos["train"], videos[val_subset], num_workers, worker_start, ranks
     )
+    watch = WaitingWatch(
+        lambda text: _print(console, text),
+        loop.epochs,
+        num_workers=num_workers,
+        codec=shards.modality.codec,
+        resize_on=data.resize_on,
+    )
     names = [shards.names[number] for number in videos["train"]]
     trained_on = np.union1d(hashes(shards.dataset, names, manifest.origins), seen)
     with EpochProgress(console, loop.epochs, len(rows), val_subset) as show:
@@ -142,7 +150,7 @@ def train_run(
             loop=loop,
             ranks=ranks,
             show=show,
-            reports=reports,
+            reports=(*reports, watch),
         )
     if len(rows) < loop.epochs:
         _print(console, f"no better {val_subset} accuracy for {loop.patience} epochs: stopped")

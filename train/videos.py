@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from train.augmentation import Augmentation
 from train.batches import BatchPlan, Key, PlanSampler
+from train.packed_crops import CutVideo, Packer
 from tsn_core.loading import one_thread
 from tsn_core.manifest import MANIFEST_NAME, Manifest, read_manifest
 from tsn_core.planes import by_snippet
@@ -53,6 +54,7 @@ class SnippetDataset(Dataset):
         augmentation: Augmentation,
         training: bool,
         seed: int,
+        resize: bool = True,
     ) -> None:
         self._shards = shards
         self._videos = list(videos)
@@ -61,6 +63,7 @@ class SnippetDataset(Dataset):
         self._augmentation = augmentation
         self._training = training
         self._seed = seed
+        self._resize = resize
 
     def __len__(self) -> int:
         return len(self._videos)
@@ -69,8 +72,19 @@ class SnippetDataset(Dataset):
         """Return the name of a video."""
         return self._shards.names[self._videos[place]]
 
-    def __getitem__(self, key: Key) -> tuple[torch.Tensor, int, int, bool]:
-        """Return (snippets (K, L * C, H, W) uint8, label, place, whether it counts)."""
+    @property
+    def collate(self) -> Packer | None:
+        """What makes a batch of items; None where the loader knows."""
+        if self._resize:
+            return None
+        modality = self._shards.modality
+        return Packer(modality.kind, modality.snippet_length, self._input_size)
+
+    def __getitem__(self, key: Key) -> tuple[torch.Tensor | CutVideo, int, int, bool]:
+        """Return (snippets (K, L * C, size, size) uint8, label, place, whether it counts).
+
+        Without ``resize`` the snippets are a ``CutVideo``.
+        """
         epoch, place, counts = key
         video = self._videos[place]
         generator = np.random.default_rng((self._seed, epoch, place))
@@ -83,8 +97,10 @@ class SnippetDataset(Dataset):
         )
         label = int(self._shards.labels[video])
         view = self._augmentation(*self._shards.unit_size(video), generator, label)
-        size, kind = self._input_size, self._shards.modality.kind
-        planes = view.of(self._shards.unit_views(video, chosen), size, kind)
+        units = self._shards.unit_views(video, chosen)
+        if not self._resize:
+            return CutVideo(units, view), label, place, counts
+        planes = view.of(units, self._input_size, self._shards.modality.kind)
         return torch.from_numpy(by_snippet(planes, len(chosen))), label, place, counts
 
 
@@ -110,6 +126,7 @@ def make_loader(
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         multiprocessing_context=worker_start if num_workers else None,
+        collate_fn=dataset.collate,
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=one_thread,
         # Its own, so that starting workers draws nothing from the generator of dropout.

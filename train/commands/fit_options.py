@@ -187,6 +187,21 @@ _OPTIONS = (
         help="Write a checkpoint so often within an epoch, too.",
     ),
     click.option(
+        "--resize-on",
+        type=click.Choice(["workers", "device"]),
+        default="workers",
+        help="Where crops are resized and mirrored: by the loading processes, or many at once on "
+        "the device that trains, which relieves them.",
+    ),
+    click.option(
+        "--shuffle-window",
+        type=int,
+        default=0,
+        metavar="N",
+        help="Choose the next video among N that lie near each other in the shards, for spinning "
+        "disks and object stores; 0 chooses among all.",
+    ),
+    click.option(
         "--worker-start",
         type=click.Choice(["fork", "spawn", "forkserver"]),
         help="How loading processes begin.  [default: as PyTorch does]",
@@ -279,6 +294,8 @@ def run_settings(context: click.Context, **instead: Any) -> RunSettings:
             crop_positions=int(options["crop_positions"]),
             batch_size=options["batch_size"],
             accumulate=options["accumulate"],
+            resize_on=options["resize_on"],
+            shuffle_window=options["shuffle_window"],
         ),
         optimizer=OptimizerSettings(
             optimizer=options["optimizer"],

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from train.bootstrap import LEVEL
+from train.bottleneck import step_text, waiting_hint
 from train.metrics import confusion_matrix, predictions
 from train.mistakes import mistakes
 from train.report.accuracies import accuracy_rows, fusion_gain
@@ -17,7 +18,7 @@ from train.report.class_order import clustered
 from train.report.classes import class_columns
 from train.report.curves import charts, hover_data
 from train.report.extraction import Extraction, extractions
-from train.report.inputs import Inputs, open_inputs
+from train.report.inputs import Inputs, Run, open_inputs
 from train.report.provenance import fusion_command, origins, settings_table, versions
 from train.report.thumbnails import thumbnails
 from train.report.videos import video_columns
@@ -48,8 +49,7 @@ def gather(
     sources = origins(inputs.runs)
     cards, num_wrong = _mistakes(inputs.tests, configs, num_mistakes, remarks)
     curves = [
-        (run.name, run.config, charts(run.epochs, str(run.config.get("val_subset", "val"))))
-        for run in inputs.runs
+        (run, charts(run.epochs, str(run.config.get("val_subset", "val")))) for run in inputs.runs
     ]
     return {
         "fused": inputs.fused,
@@ -59,7 +59,7 @@ def gather(
         "remarks": remarks,
         "accuracies": accuracy_rows(inputs),
         "gain": fusion_gain(inputs.tests),
-        "curves": [(name, drawn) for name, _, drawn in curves if drawn],
+        "curves": [(run.name, drawn, _times(run)) for run, drawn in curves if drawn],
         "num_videos": len(next(iter(inputs.tests.values())).names) if inputs.tests else 0,
         "mistakes": cards,
         "num_mistakes": num_wrong,
@@ -72,8 +72,19 @@ def gather(
         "versions": versions(found, sources),
         "made": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "version": __version__,
-        "data": _data(inputs, [drawn for _, _, drawn in curves if drawn], found),
+        "data": _data(inputs, [drawn for _, drawn in curves if drawn], found),
     }
+
+
+def _times(run: Run) -> list[str]:
+    """Return where the time of a run's steps went, and what would help if it waited."""
+    hint = waiting_hint(
+        run.epochs,
+        num_workers=None,
+        codec=None,
+        resize_on=str(run.config.get("resize_on", "workers")),
+    )
+    return [text for text in (step_text(run.epochs), hint) if text]
 
 
 def _title(found: Sequence[Extraction], inputs: Inputs) -> str:

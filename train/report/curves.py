@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from train.bottleneck import step_shares
+
 WIDTH, HEIGHT = 360, 210  # px of a chart's own coordinates
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 10, 28
 _TICKS = 5
@@ -58,7 +60,7 @@ class Chart:
 
 
 def charts(rows: Sequence[dict[str, float]], val_subset: str) -> list[Chart]:
-    """Return the charts of loss, accuracy and learning rate over the epochs.
+    """Return the charts of loss, accuracy, learning rate and time over the epochs.
 
     Args:
         rows: Of ``metrics.csv``, in order.
@@ -80,8 +82,21 @@ def charts(rows: Sequence[dict[str, float]], val_subset: str) -> list[Chart]:
             high=100.0,
         ),
         _chart(rows, "learning rate", {("", "train"): "learning_rate"}, logarithmic=True),
+        _chart(
+            [_step_shares(row) for row in rows],
+            "a step's time, %",
+            {("waiting", "val"): "waiting", ("computing", "train"): "computing"},
+            factor=100,
+            low=0.0,
+            high=100.0,
+        ),
     ]
     return [chart for chart in found if chart is not None]
+
+
+def _step_shares(row: dict[str, float]) -> dict[str, float]:
+    waiting, _, computing = step_shares([row]) or (math.nan,) * 3
+    return {"epoch": row.get("epoch", math.nan), "waiting": waiting, "computing": computing}
 
 
 def _chart(
