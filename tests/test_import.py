@@ -379,6 +379,18 @@ def test_a_sidecar_that_was_tampered_with_is_refused(program, tmp_path, change, 
     assert not (tmp_path / "out").exists()
 
 
+def test_tars_cannot_be_imported_and_it_says_so(program, tmp_path):
+    folder = tmp_path / "tars"
+    folder.mkdir()
+    (folder / "set-rgb-000000.tar").write_bytes(b"")
+    result = program("import", folder, "--out", tmp_path / "shards")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        f"error: {folder}: tars cannot be imported; unpack those of other tools, or export the "
+        "shards again with --to frames\n",
+    )
+
+
 def test_an_export_takes_no_settings(program, tmp_path):
     (tmp_path / "tsn-export.json").write_text("{}")
     result = program("import", tmp_path, "--size", "8x8", "--dense", "--out", tmp_path / "shards")

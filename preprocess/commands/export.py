@@ -53,7 +53,7 @@ def export(
     """Write a dataset's shards, or those of one modality, as other tools read them.
 
     JPEGs are written as they are stored; flow is cut into x and y without being coded anew. Frames
-    can be imported again: tsn-preprocess import FOLDER.
+    can be imported again, tars cannot: tsn-preprocess import FOLDER.
 
     Example: tsn-preprocess export shards/hmdb51 --to frames --out hmdb51_frames
     """

@@ -131,6 +131,11 @@ def find_videos(sources: Sequence[Path]) -> dict[str, FoundVideo]:
         for container, above, inner, name in _files(source):
             number += _add(videos, container, above, inner, name)
         if not number:
+            if any(source.glob("*.tar")):
+                raise InputError(
+                    f"{source}: tars cannot be imported; unpack those of other tools, or export "
+                    "the shards again with --to frames"
+                )
             raise InputError(
                 f"{source}: no images there; img_00001.jpg, flow_x_00001.jpg and so on in one "
                 "folder for each video expected"
