@@ -179,6 +179,7 @@ def make_shards(
     *,
     executor: Executor,
     console: Console,
+    wait: bool = False,
     is_made: Callable[[ShardJob[Planned], ShardEntry], bool] = has_fingerprint,
     begin: Callable[[Sequence[ShardJob[Planned]]], None] = lambda jobs: None,
 ) -> Made:
@@ -191,6 +192,7 @@ def make_shards(
         write: Does one job.
         executor: Runs the jobs.
         console: Where progress is shown.
+        wait: Whether to wait for another run that is writing there, rather than to refuse.
         is_made: Whether a sound shard that is there will do.
         begin: Told which jobs are to be done, before the first of them.
 
@@ -201,7 +203,7 @@ def make_shards(
     root = out / manifest.dataset
     tell = partial(console.print, highlight=False, markup=False, soft_wrap=True)
     try:
-        with locked(root, wait=False, tell=tell) as check_lock:
+        with locked(root, wait=wait, tell=tell) as check_lock:
             remove_leftovers(root)
             entries, jobs = _missing(root, folders, is_made)
             begin(jobs)

@@ -717,7 +717,28 @@ def test_one_run_at_a_time(source, tmp_path):
     from preprocess.folder_lock import locked
 
     with locked(tmp_path / "gestures", wait=False, tell=print):
-        assert "another extraction is writing there" in refused(source, "--out", tmp_path)
+        assert refused(source, "--out", tmp_path) == (
+            f"error: {tmp_path / 'gestures'}: another extraction is writing there; wait for it, or "
+            "use --wait\n"
+        )
+
+
+@pytest.mark.parametrize("command", ["repack", "import"])
+def test_a_run_may_wait_for_another(tmp_path, command):
+    from preprocess.folder_lock import locked
+
+    source = small_set(tmp_path / "one", ["a/1"], ("a",))
+    if command == "import":
+        run("export", source, "--to", "frames", "--out", tmp_path / "frames")
+        source = tmp_path / "frames"
+    words = [sys.executable, "-m", "preprocess", command, source, "--out", tmp_path / "out"]
+    with locked(tmp_path / "out" / "tiny", wait=False, tell=print):
+        process = subprocess.Popen([*words, "--wait"], stderr=subprocess.PIPE, text=True)
+        told = process.stderr.readline()
+        assert told.endswith("another extraction is writing there; waiting for it\n")
+    _, rest = process.communicate(timeout=60)
+    assert process.returncode == 0, rest
+    sound(tmp_path / "out" / "tiny")
 
 
 def test_too_little_room_is_said_before(source, tmp_path, monkeypatch):
@@ -798,6 +819,61 @@ def test_kills_cost_nothing(tmp_path):
     assert process.returncode == 0, told
     assert tree_bytes(root) == whole
     assert leftovers(root) == []
+
+
+DYING = """
+import os, signal, sys
+sys.path[:0] = {path!r}
+from pathlib import Path
+from conftest import tree_bytes
+from disk_faults import Steps
+from killed_runs import defects, leftovers
+from test_repack import repack, small_set
+
+os.fsync = lambda fd: None  # of no use against kills, and slow
+base = Path({base!r})
+names = [f"{{'ab'[n % 2]}}/{{n}}" for n in range(4)]
+source = small_set(base / "source", names, ("a", "b"), codec="jpeg", quality=90)
+
+def make(out):
+    return repack(source, "--out", out, "--codec", "raw", "--jobs", 1)
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+make(base / "whole")
+whole = tree_bytes(base / "whole")
+number = 0
+while True:
+    number += 1
+    out = base / str(number)
+    pid = os.fork()
+    if pid == 0:
+        Steps(out, number, die).count()
+        make(out)
+        os._exit(0)
+    status = os.waitpid(pid, 0)[1]
+    if status == 0:
+        break
+    assert status == signal.SIGKILL, status
+    root = out / "tiny"
+    if root.is_dir():
+        assert defects(root) == [], number
+    make(out)
+    assert tree_bytes(out) == whole, number
+    assert leftovers(root) == [], number
+    assert "nothing to do" in make(out), number
+print(number)
+"""
+
+
+@pytest.mark.slow(reason="kills a run at each of its steps")
+def test_a_kill_at_every_step_costs_nothing(tmp_path):
+    """Before every file is opened, written to, synced, renamed or removed."""
+    code = DYING.format(path=sys.path, base=str(tmp_path))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert int(done.stdout) > 30, "steps"
 
 
 # --- what others make of it ---

@@ -1,7 +1,9 @@
 """The list of source videos of a dataset, with labels and splits, as JSON lines.
 
 The first line describes the dataset (``format``, ``version``, ``dataset``, ``class_names``); every
-further line is one record: ``{"name": …, "label": …, "splits": {"1": "train", …}}``.
+further line is one record: ``{"name": …, "label": …, "splits": {"1": "train", …}}``, with the
+number of its ``shard`` once there is one, and its ``origin`` where it was extracted under another
+name.
 """
 
 from __future__ import annotations

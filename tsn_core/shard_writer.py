@@ -197,7 +197,8 @@ class ShardWriter:
         for column in _COPIED:
             own[column].append(getattr(tables, column)[video].tolist())
         with self._spooling():
-            self._spool.write(data.tobytes())
+            for start in range(0, data.size, _COPY_BYTES):
+                self._spool.write(data[start : start + _COPY_BYTES].data)
 
     def discard_video(self) -> None:
         """Forget the images of the open video.

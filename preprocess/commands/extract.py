@@ -18,6 +18,7 @@ from preprocess.commands.options import (
     limit_options,
     list_videos,
     stderr_console,
+    wait_option,
 )
 from tsn_core.command_line import Location
 from tsn_core.listing import count
@@ -41,9 +42,7 @@ if TYPE_CHECKING:
 @click.option(
     "--check-hash", is_flag=True, help="Tell changed videos by their content, not their time."
 )
-@click.option(
-    "--wait", is_flag=True, help="Wait for another extraction into the same folder to end."
-)
+@wait_option
 @click.option("--metrics", type=FOLDER, help="File for Prometheus's textfile collector: NAME.prom.")
 @click.option("--allow-failures", is_flag=True, help="Exit with 0 even if some videos failed.")
 def extract(

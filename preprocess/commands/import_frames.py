@@ -14,6 +14,7 @@ from preprocess.commands.options import (
     end_with_failures,
     stderr_console,
     tell_made,
+    wait_option,
 )
 from tsn_core.command_line import Size
 from tsn_core.listing import count
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
     help="Videos in one file.  [default: 64, fewer for a small dataset]",
 )
 @click.option("--jobs", type=int, help="Shards at a time.  [default: one for each core]")
+@wait_option
 @click.option("--allow-failures", is_flag=True, help="Exit with 0 even if some videos failed.")
 def import_frames(
     sources: tuple[Path, ...],
@@ -89,6 +91,7 @@ def import_frames(
     flow: str,
     videos_per_shard: int | None,
     jobs: int | None,
+    wait: bool,
     allow_failures: bool,
 ) -> None:
     """Make shards of folders of images: img_00001.jpg, flow_x_00001.jpg, flow_y_00001.jpg.
@@ -154,7 +157,13 @@ def import_frames(
         manifest, folders = plan_foreign(manifest, videos, listed, choice, out)
     executor = make_executor("local", num_workers=jobs)
     done = make_shards(
-        manifest, out, folders, import_shard, executor=executor, console=stderr_console()
+        manifest,
+        out,
+        folders,
+        import_shard,
+        executor=executor,
+        console=stderr_console(),
+        wait=wait,
     )
     _tell(done, len(manifest.records), allow_failures)
 
@@ -162,7 +171,7 @@ def import_frames(
 def _changed_options() -> list[str]:
     """Return the options typed that say what is to be stored."""
     context = click.get_current_context()
-    free = ("sources", "out", "jobs", "allow_failures")
+    free = ("sources", "out", "jobs", "wait", "allow_failures")
     return [
         option.opts[0]
         for option in context.command.params

@@ -131,6 +131,11 @@ isolation_option = click.option(
 )
 
 
+wait_option = click.option(
+    "--wait", is_flag=True, help="Wait for another extraction into the same folder to end."
+)
+
+
 def _executor(jobs: int | None, kind: str, address: str | None) -> Executor:
     from preprocess.executor import make_executor
     from preprocess.isolation import end_processes

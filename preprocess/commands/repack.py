@@ -14,6 +14,7 @@ from preprocess.commands.options import (
     end_with_failures,
     stderr_console,
     tell_made,
+    wait_option,
 )
 from tsn_core.command_line import Location, ModalityName, Size
 from tsn_core.listing import count
@@ -118,6 +119,7 @@ class _Subset(click.ParamType):
     help="Put the name of its dataset before that of each video: for sets that share names.",
 )
 @click.option("--jobs", type=int, help="Shards at a time.  [default: one for each core]")
+@wait_option
 @click.option("--allow-failures", is_flag=True, help="Exit with 0 even if some videos failed.")
 def repack(
     shards: tuple[Path, ...],
@@ -135,6 +137,7 @@ def repack(
     classes: tuple[str, ...],
     prefix: bool,
     jobs: int | None,
+    wait: bool,
     allow_failures: bool,
 ) -> None:
     """Make new shards from existing ones, without decoding the videos again.
@@ -186,6 +189,7 @@ def repack(
         repack_shard,
         executor=executor,
         console=stderr_console(),
+        wait=wait,
         is_made=is_repacked,
         begin=begin,
     )

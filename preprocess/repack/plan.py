@@ -261,7 +261,9 @@ def _video(
             f"{before.folder}: nobody says how its images are resized (displacements of the "
             "modality is None); leave the size out, or choose others with --modality"
         )
-    same = (modality.codec, modality.quality) == (before.codec, before.quality)
+    same = before == replace(
+        modality, height=before.height, width=before.width, short_side=before.short_side
+    )
     return RepackedVideo(
         name,
         label,
