@@ -18,7 +18,7 @@ _MOST_FAILURES = 5  # named on the terminal
 _WORDS = (
     "decode: to open a video, read the frames that are needed and resize them; make: to compute "
     "its images and encode them; memory: of each worker",
-    "core time: of all cores together while all are busy",
+    "CPU time: of all cores together while all are busy",
 )
 _LAW_WORDS = {
     "video": "by the number of videos",
@@ -92,7 +92,7 @@ def outlook_lines(
 ) -> list[str]:
     """Return the forecast as lines of text.
 
-    They are at most 80 columns wide for three numbers of workers, without prices.
+    They are at most 80 columns wide for two numbers of workers, without prices.
 
     Args:
         survey: What was measured.
@@ -133,7 +133,7 @@ def _costs_table(outlook: Outlook) -> list[str]:
 def _workers_table(outlook: Outlook, price: float | None) -> list[str]:
     heads = ["all videos", "shards", "error"]
     heads += [count(schedule.num_workers, "worker") for schedule in outlook.rows[0].schedules]
-    heads += ["core time", "error"]
+    heads += ["CPU time", "error"]
     if price is not None:
         heads += ["price", "a video"]
     table = [tuple(heads)]

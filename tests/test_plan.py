@@ -233,14 +233,14 @@ def test_the_whole_text_of_a_forecast():
         "one video, one worker  decode   make   both  memory",
         "rgb                     1.0 s  3.0 s  4.0 s  100 MB",
         "",
-        "all videos  shards  error  1 worker  4 workers  16 workers  core time  error"
+        "all videos  shards  error  1 worker  4 workers  16 workers  CPU time  error"
         "  price  a video",
-        "rgb         104 kB   ±0 %   2.1 min     60.7 s      35.5 s    3.7 min   ±0 %"
+        "rgb         104 kB   ±0 %   2.1 min     60.7 s      35.5 s   3.7 min   ±0 %"
         "  0.031  0.00078",
         "",
         "decode: to open a video, read the frames that are needed and resize them; make:",
         "  to compute its images and encode them; memory: of each worker",
-        "core time: of all cores together while all are busy",
+        "CPU time: of all cores together while all are busy",
         "error: of the number left of it, a 90 % interval from 8 measured videos;",
         "  foretold by the number of videos",
         "each measured video foretold from the others: time +0 %, shards +0 % in sum;",
