@@ -540,8 +540,11 @@ def test_sampling_must_be_the_same(tmp_path):
     write_shards(one, modality, [("a", 0, units, [0, 1])], sampling={"snippets": 2})
     write_shards(two, modality, [("b", 0, units, [0, 1])], sampling={"dense": True})
     assert refused(one, two, "--out", tmp_path, "--name", "both") == (
-        f"error: {two}: has dense=True, {one} has dense=None; such sets cannot be merged\n"
+        f"error: {two}: has dense=True, {one} has dense=None; choose one --snippets for all\n"
     )
+    repack(one, two, "--out", tmp_path, "--name", "both", "--snippets", 1)
+    assert ShardSet(tmp_path / "both" / "rgb").sampling == {"snippets": 1}
+    assert ShardSet(tmp_path / "both" / "rgb").num_snippets.tolist() == [1, 1]
 
 
 def test_sets_must_have_the_same_modalities(source, tmp_path):
@@ -680,6 +683,29 @@ def test_a_source_that_changes_under_the_run_ends_it(tmp_path, monkeypatch):
         "same command again\n"
     )
     assert not list((tmp_path / "out").rglob("*.h5"))
+
+
+def test_a_manifest_with_other_labels_is_refused(tmp_path):
+    one = small_set(tmp_path / "one", ["a/1", "b/2"], ("a", "b"))
+    records = (Record("a/1", 1), Record("b/2", 1))
+    write_manifest(Manifest("tiny", ("a", "b"), records), one / "manifest.jsonl")
+    assert refused(one, "--out", tmp_path / "out") == (
+        f"error: {one}: a/1 has label 0 in its shards, 1 in the manifest; extract again\n"
+    )
+    write_manifest(Manifest("tiny", ("b", "a"), records), one / "manifest.jsonl")
+    assert refused(one, "--out", tmp_path / "out") == (
+        f"error: {one / 'rgb'}: of another dataset or other classes than the folders or the "
+        "manifest beside it; give the folder of one dataset\n"
+    )
+
+
+def test_a_shard_that_the_index_does_not_name_is_refused(own_source, tmp_path):
+    folder = own_source / "rgb"
+    shutil.copy(folder / "shard-00001.h5", folder / "shard-00000.h5")
+    assert refused(own_source, "--out", tmp_path / "out") == (
+        f"error: {folder / 'shard-00000.h5'}: not the shard that {folder / 'index.json'} names; "
+        "run extract again\n"
+    )
 
 
 # --- folders and space ---

@@ -22,6 +22,7 @@ from tsn_core.sampling import SnippetPlan
 from tsn_core.shard_format import ShardHeader, fingerprint, shard_name
 
 _USUAL_QUALITY = 95
+_SAMPLING = ("snippets", "dense", "fps")
 
 
 @dataclass(frozen=True)
@@ -177,9 +178,12 @@ def _check_settings(sources: Sequence[SourceFolder], choice: Choice) -> None:
     """
     free = {"videos_per_shard"}
     remedies = dict.fromkeys(("height", "width", "short_side"), "choose one --size for all")
+    remedies |= dict.fromkeys(_SAMPLING, "choose one --snippets for all")
     remedies |= {"codec": "choose one --codec for all", "quality": "choose one --quality for all"}
     if choice.size is not None or choice.short_side is not None:
         free |= {"height", "width", "short_side"}
+    if choice.snippets is not None:
+        free |= set(_SAMPLING)
     if choice.codec is not None:
         free.add("codec")
     if choice.quality is not None or choice.codec == "raw":
@@ -223,17 +227,17 @@ def _plan(sources: Sequence[SourceFolder], snippets: int | None) -> SnippetPlan:
         InputError: They are more than are stored. Of dense videos, which have all snippets there
             are, short ones repeat some, as they do when they are extracted.
     """
-    plan = SnippetPlan(**sources[0].index.sampling)
     if snippets is None:
-        return plan
-    if not plan.dense:
-        for source in sources:
-            for name, video in source.videos.items():
-                if video.num_snippets < snippets:
-                    raise InputError(
-                        f"--snippets {snippets}: of {name} only {video.num_snippets} are stored in "
-                        f"{source.path}; extract again for more"
-                    )
+        return SnippetPlan(**sources[0].index.sampling)
+    for source in sources:
+        if source.index.sampling.get("dense"):
+            continue
+        for name, video in source.videos.items():
+            if video.num_snippets < snippets:
+                raise InputError(
+                    f"--snippets {snippets}: of {name} only {video.num_snippets} are stored in "
+                    f"{source.path}; extract again for more"
+                )
     return SnippetPlan(snippets=snippets)
 
 

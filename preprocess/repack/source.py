@@ -110,7 +110,7 @@ def read_sets(shards: Sequence[Path], modalities: Sequence[str]) -> list[SourceS
         modalities: Names of those to take; none takes all.
 
     Raises:
-        InputError: There are no shards, or none of a modality.
+        InputError: There are no shards, or none of a modality, or the manifest has other labels.
         ShardError: An index is missing or damaged, or nobody knows which videos a damaged shard
             holds.
         SettingsError: Folders of one set are not of one dataset.
@@ -152,6 +152,12 @@ def _read_set(root: Path, folders: Mapping[str, tuple[Path, Index]]) -> SourceSe
     for name, (folder, index) in folders.items():
         read[name], stored = _read_folder(folder, index, records)
         labels.update(stored)
+    for record in records:
+        if labels.get(record.name, record.label) != record.label:
+            raise InputError(
+                f"{root}: {record.name} has label {labels[record.name]} in its shards, "
+                f"{record.label} in the manifest; extract again"
+            )
     if manifest is None:
         records = tuple(Record(name, label) for name, label in labels.items())
     return SourceSet(root, first.dataset, first.class_names, records, read)
@@ -166,7 +172,7 @@ def _read_folder(
     labels: dict[str, int] = {}
     cut = 0
     with ThreadPoolExecutor(READING_THREADS) as pool:
-        shards = pool.map(lambda entry: _opened(folder, entry), index.shards)
+        shards = pool.map(lambda entry: _opened(folder, entry, index), index.shards)
         for entry, shard in zip(index.shards, shards):
             if isinstance(shard, ShardError):
                 number = shard_number(entry.file)
@@ -187,7 +193,7 @@ def _read_folder(
     return SourceFolder(folder, index, cut, videos, failures), labels
 
 
-def _opened(folder: Path, entry: ShardEntry) -> Shard | ShardError:
+def _opened(folder: Path, entry: ShardEntry, index: Index) -> Shard | ShardError:
     """Return a shard, or what is wrong with it.
 
     Raises:
@@ -204,7 +210,8 @@ def _opened(folder: Path, entry: ShardEntry) -> Shard | ShardError:
     shard.close()
     if shard.tables.crc32() != shard.table_crc32:
         return ShardError(f"{path}: damaged: the tables do not match their checksum")
-    if shard.header.fingerprint != entry.fingerprint:
+    found = shard.header.fingerprint, shard.header.modality, shard.header.class_names
+    if found != (entry.fingerprint, index.modality, index.class_names):
         raise ShardError(
             f"{path}: not the shard that {folder / 'index.json'} names; run extract again"
         )
