@@ -480,6 +480,16 @@ def test_merged_sets_unite_classes_by_name_and_keep_splits(tmp_path):
     sound(root)
 
 
+def test_merged_sets_are_cut_like_that_of_the_largest_shards(tmp_path):
+    one = small_set(tmp_path / "one", ["a/1", "a/2"], ("a",))
+    two = small_set(tmp_path / "two", ["a/3", "a/4"], ("a",))
+    repack(one, "--out", tmp_path, "--name", "fine", "--videos-per-shard", 1)
+    repack(tmp_path / "fine", two, "--out", tmp_path, "--name", "both")
+    header = Shard(tmp_path / "both" / "rgb" / "shard-00000.h5").header
+    assert header.videos_per_shard == 4
+    assert len(list((tmp_path / "both" / "rgb").glob("*.h5"))) == 1
+
+
 def test_names_that_stand_in_two_sets_are_refused_or_prefixed(tmp_path):
     one = small_set(tmp_path / "one", ["a/1"], ("a",))
     two = small_set(tmp_path / "two", ["a/1"], ("a",))

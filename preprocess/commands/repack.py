@@ -88,7 +88,7 @@ class _Subset(click.ParamType):
 @click.option(
     "--videos-per-shard",
     type=click.IntRange(min=1),
-    help="Videos in one file.  [default: as they are]",
+    help="Videos in one file.  [default: as they are, of several sets the most]",
 )
 @click.option(
     "--subset",

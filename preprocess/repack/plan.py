@@ -108,7 +108,7 @@ def _cut(
     A set that is taken whole, with the cut that it has, keeps its numbers: what is added to it
     later changes few shards.
     """
-    cut = max(folder.videos_per_shard for folder in sets[0].folders.values())
+    cut = max(folder.videos_per_shard for one in sets for folder in one.folders.values())
     per_shard = videos_per_shard or max(cut, 1)
     records = [one.record for one in taken]
     known: dict[str, int] = {}
