@@ -6,9 +6,23 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from tsn_core.errors import InputError
 from tsn_core.manifest import Record
 
 _MOST_VIDEOS_PER_SHARD, _FEWEST_SHARDS = 64, 16
+_MOST_VIDEOS = 1_000_000  # in one shard
+
+
+def check_videos_per_shard(videos_per_shard: int | None) -> None:
+    """Check what a user wants in one shard.
+
+    Raises:
+        InputError: It is not positive, or too large for a file to tell.
+    """
+    if videos_per_shard is not None and videos_per_shard < 1:
+        raise InputError(f"--videos-per-shard must be > 0, got {videos_per_shard}")
+    if videos_per_shard is not None and videos_per_shard > _MOST_VIDEOS:
+        raise InputError(f"--videos-per-shard must be <= {_MOST_VIDEOS}, got {videos_per_shard}")
 
 
 def default_videos_per_shard(num_videos: int) -> int:

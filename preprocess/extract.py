@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from preprocess.assignment import check_videos_per_shard
 from preprocess.executor import Executor
 from preprocess.failures import write_failures
 from preprocess.folder_lock import locked
@@ -94,8 +95,7 @@ def extract_dataset(
         OutputError: Something cannot be written, or another run is writing there.
         InputError: A number is out of range.
     """
-    if videos_per_shard is not None and videos_per_shard < 1:
-        raise InputError(f"--videos-per-shard must be > 0, got {videos_per_shard}")
+    check_videos_per_shard(videos_per_shard)
     options = options or Options()
     if not executor.in_this_process:  # others may work in another folder
         data, out = data.absolute(), out.absolute()

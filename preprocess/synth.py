@@ -18,6 +18,7 @@ from preprocess.synth_kinds import KINDS, SynthKind
 from preprocess.synth_scene import Part, render
 from tsn_core.atomic import atomic_path, write_text
 from tsn_core.errors import InputError, OutputError
+from tsn_core.seed import check_seed
 
 _TEST_FRACTION = 4  # every fourth video
 
@@ -69,8 +70,7 @@ def synthesize(
         )
     if min(size) < 32 or size[0] % 2 or size[1] % 2:
         raise InputError(f"size must be even and at least 32x32, got {size[1]}x{size[0]}")
-    if seed < 0:
-        raise InputError(f"seed must be 0 or more, got {seed}")
+    check_seed(seed=seed)
     if num_workers < 1:
         raise InputError(f"jobs must be > 0, got {num_workers}")
     lists: dict[str, list[str]] = {"train": [], "test": []}

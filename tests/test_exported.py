@@ -51,6 +51,23 @@ def snippets_of(model, n, k):
 
 
 # Weighted and attention are exported with a temporal shift and by the program, below.
+def test_an_interruption_is_no_network_that_cannot_be_exported():
+    class TorchExportError(Exception):
+        pass
+
+    TorchExportError.__module__ = "torch.onnx._internal"
+
+    def interrupted():
+        with exported._explaining(make_tsn(backbone="conv8")):
+            try:
+                raise KeyboardInterrupt
+            except KeyboardInterrupt as error:
+                raise TorchExportError("\x1b[96mstep 1\x1b[0m") from error
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+
+
 @pytest.mark.slow(reason="PyTorch's exporter to ONNX takes seconds, however small the network")
 @pytest.mark.parametrize("consensus", sorted({*CONSENSUS} - {"weighted", "attention"}))
 def test_onnx_runtime_gives_the_scores_of_a_consensus(consensus, tmp_path):

@@ -366,8 +366,9 @@ def test_weights_that_know_the_test_videos(tmp_path, monkeypatch):
 def test_messages_about_the_data(shards, tmp_path):
     out = tmp_path / "run"
     assert failure(*fit_arguments(tmp_path, out)) == (
-        f"error: {tmp_path / 'manifest.jsonl'}: no manifest there; "
-        "make one with tsn-preprocess scan or extract\n"
+        f"error: {tmp_path / 'manifest.jsonl'}: no manifest there; give the folder of a "
+        "dataset's shards, such as shards/hmdb51, or make one with tsn-preprocess scan "
+        "or extract\n"
     )
     assert failure(*fit_arguments(shards, out, modality="flow")) == (
         f"error: {shards}: no flow shards, only rgb; extract them with tsn-preprocess extract, "

@@ -368,8 +368,9 @@ def test_a_fusion_head(files):
 def test_the_splits_may_lie_elsewhere(files):
     (files / "tiny").rename(files / "moved")
     assert failure("head", "rgb.h5", *QUICK) == (
-        f"error: {files / 'tiny' / 'manifest.jsonl'}: no manifest there; "
-        "make one with tsn-preprocess scan or extract\n"
+        f"error: {files / 'tiny' / 'manifest.jsonl'}: no manifest there; give the folder of a "
+        "dataset's shards, such as shards/hmdb51, or make one with tsn-preprocess scan "
+        "or extract\n"
     )
     assert run_program("head", "rgb.h5", "--shards", "moved", *QUICK).exit_code == 0
 

@@ -194,7 +194,9 @@ def test_no_manifest(tmp_path):
     with pytest.raises(InputError) as caught:
         read_manifest(tmp_path / "m.jsonl")
     assert str(caught.value) == (
-        f"{tmp_path / 'm.jsonl'}: no manifest there; make one with tsn-preprocess scan or extract"
+        f"{tmp_path / 'm.jsonl'}: no manifest there; give the folder of a "
+        "dataset's shards, such as shards/hmdb51, or make one with tsn-preprocess scan "
+        "or extract"
     )
 
 

@@ -124,8 +124,9 @@ def test_retry_says_what_it_needs(program, extract, root, folder_dataset, tmp_pa
     for arguments, message in (
         (
             (tmp_path,),
-            f"{tmp_path}/manifest.jsonl: no manifest there; make one with tsn-preprocess scan or "
-            "extract",
+            f"{tmp_path}/manifest.jsonl: no manifest there; give the folder of a "
+            "dataset's shards, such as shards/hmdb51, or make one with tsn-preprocess scan "
+            "or extract",
         ),
         (
             (root, "--data", tmp_path / "x"),

@@ -634,8 +634,9 @@ def test_fit_on_a_store_is_fit_on_a_folder(store, tmp_path):
 def test_what_cannot_be_trained_on(store, tmp_path):
     out = tmp_path / "run"
     assert failure(*fit_arguments(store.path(), out)) == (
-        f"error: {store.path()}/manifest.jsonl: no manifest there; make one with tsn-preprocess "
-        "scan or extract\n"
+        f"error: {store.path()}/manifest.jsonl: no manifest there; give the folder of a "
+        "dataset's shards, such as shards/hmdb51, or make one with tsn-preprocess scan "
+        "or extract\n"
     )
     local = write_dataset(tmp_path / "local")
     store.put_tree(local)

@@ -322,8 +322,9 @@ def test_open_modality(tmp_path):
 
 def test_open_modality_that_is_not_there(tmp_path):
     assert opening_error(tmp_path, "rgb", None) == (
-        f"{tmp_path / 'manifest.jsonl'}: no manifest there; "
-        "make one with tsn-preprocess scan or extract"
+        f"{tmp_path / 'manifest.jsonl'}: no manifest there; give the folder of a "
+        "dataset's shards, such as shards/hmdb51, or make one with tsn-preprocess scan "
+        "or extract"
     )
     make_folders(tmp_path)
     assert opening_error(tmp_path, "rgb", None) == (

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -36,6 +37,7 @@ KINDS = ("onnx", "torch-export")
 PARTS = ("whole", "backbone")
 METADATA_KEY = "tsn"  # in the ONNX file's properties, and of the text beside a program
 _ANY_NUMBER = ("avg", "max", "attention")  # consensus of however many snippets there are
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # of a terminal, in the exporters' texts
 _NEEDED = ("onnx", "onnxscript", "onnxruntime")
 
 
@@ -293,13 +295,22 @@ def _explaining(model: TSN) -> Iterator[None]:
         yield
     except Exception as error:
         kind = type(error)
+        if _interrupted(error):
+            raise KeyboardInterrupt from error
         if not kind.__module__.startswith(("torch.", "onnx")):
             raise
-        reason = str(error).strip().split("\n")[0].rstrip(".:")
+        reason = _COLOUR.sub("", str(error)).strip().split("\n")[0].rstrip(".:")
         raise InputError(
             f"{model.settings.backbone} with {model.settings.consensus} cannot be exported: "
             f"{kind.__name__}: {reason[:300]}; choose another --to"
         ) from error
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Return whether the user's interruption is what an exporter wraps into an error of its own."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def real_snippets(

@@ -25,6 +25,7 @@ from train.settings import check_at_least, check_share
 from tsn_core.consensus import make_consensus
 from tsn_core.errors import InputError, TSNError
 from tsn_core.sampling import random_stored
+from tsn_core.seed import check_seed
 from tsn_core.tsn import new_classifier, score_snippets
 
 _SMALLEST_DEVIATION = 1e-6  # features below it are constant
@@ -59,7 +60,7 @@ class HeadSettings:
     def __post_init__(self) -> None:
         check_at_least(1, num_segments=self.num_segments, batch_size=self.batch_size)
         check_at_least(1, epochs=1 if self.epochs is None else self.epochs)
-        check_at_least(0, seed=self.seed)
+        check_seed(seed=self.seed)
         check_share(dropout=self.dropout, head_dropout=self.head_dropout)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from train.optimization import OptimizerSettings
 from tsn_core.errors import InputError
+from tsn_core.seed import check_seed
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 RESIZE_ON = ("workers", "device")
@@ -124,7 +125,8 @@ class LoopSettings:
 
     def __post_init__(self) -> None:
         check_at_least(1, epochs=self.epochs)
-        check_at_least(0, seed=self.seed, patience=self.patience, save_seconds=self.save_seconds)
+        check_seed(seed=self.seed)
+        check_at_least(0, patience=self.patience, save_seconds=self.save_seconds)
         check_share(ema=self.ema, label_smoothing=self.label_smoothing)
         if self.precision not in PRECISIONS:
             raise InputError(

@@ -30,6 +30,7 @@ from tsn_core.shard_set import ShardSet
 from tsn_core.tsn import TSN, ModelSettings
 
 _START: dict[str, Any] = {"rows": [], "step": 0, "sums": (0, 0, 0), "seconds": (0, 0, 0)}
+_MOST_SIDE = 4096  # of crops, in px: nobody has the memory for larger ones
 
 
 def train_run(
@@ -257,6 +258,8 @@ def check_input(model: TSN, size: int) -> None:
     Raises:
         InputError: It does not.
     """
+    if size > _MOST_SIDE:
+        raise InputError(f"input_size must be <= {_MOST_SIDE}, got {size}")
     snippets = torch.zeros(1, 1, len(model.mean), size, size, dtype=torch.uint8)
     try:
         with torch.inference_mode():

@@ -14,7 +14,7 @@ from train.progress import track
 from tsn_core.errors import InputError
 from tsn_core.loading import one_thread, stream
 from tsn_core.planes import by_snippet
-from tsn_core.sampling import center_offsets
+from tsn_core.sampling import center_offsets, check_num_snippets
 from tsn_core.tsn import TSN
 from tsn_core.video_source import VideoSource
 
@@ -64,8 +64,7 @@ def view_features(
     Raises:
         InputError: A number is out of range. Nothing is read before the first video is asked for.
     """
-    if num_snippets < 1:
-        raise InputError(f"--num-snippets must be > 0, got {num_snippets}")
+    check_num_snippets(**{"--num-snippets": num_snippets})
     yield from chosen_features(
         model,
         shards,

@@ -6,6 +6,7 @@ import numpy as np
 
 from tsn_core.errors import InputError
 from tsn_core.sampling import segment_snippets
+from tsn_core.seed import check_seed
 from tsn_core.shards import Shards
 
 
@@ -52,6 +53,7 @@ class ArrayBatches:
                 f"{shards.folder}: frames of different sizes do not fit into one array; extract "
                 "them with --size WIDTHxHEIGHT"
             )
+        check_seed(seed=seed)
         self._shards = shards
         self._batch_size = batch_size
         self._num_snippets = num_snippets

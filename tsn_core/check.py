@@ -7,16 +7,29 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from tsn_core.errors import ShardError, one_line
+from tsn_core.errors import InputError, ShardError, TSNError, one_line
 from tsn_core.index import INDEX_NAME, Index, ShardEntry, read_index
 from tsn_core.location import location
 from tsn_core.shard_reader import Shard
 
 
 def modality_folders(root: str | os.PathLike[str]) -> list[Path]:
-    """Return every folder at or below ``root`` that holds shards or an index, sorted."""
+    """Return every folder at or below ``root`` that holds shards or an index, sorted.
+
+    Raises:
+        InputError: It cannot be looked through.
+        StoreError: The object store does not answer.
+    """
     root = location(root)
-    files = [*root.rglob(INDEX_NAME), *root.rglob("shard-*.h5")]
+    try:
+        files = [*root.rglob(INDEX_NAME), *root.rglob("shard-*.h5")]
+    except OSError as error:
+        if isinstance(error, TSNError):
+            raise
+        raise InputError(
+            f"{root}: cannot be looked through: {error.filename}: {error.strerror}; give the "
+            "folder of a dataset's shards, such as shards/hmdb51"
+        ) from None
     return sorted({file.parent for file in files})
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,22 @@ def _ended_in_one_line(interrupted: str) -> Iterator[None]:
     except KeyboardInterrupt:
         click.echo(interrupted, err=True)
         sys.exit(130)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:  # nobody's bug: the files we write have errors of their own
+            raise
+        click.echo(
+            "error: what this prints cannot be written: no space left where it goes; free some, or "
+            "send it elsewhere",
+            err=True,
+        )
+        _forget_output()
+        sys.exit(1)
+
+
+def _forget_output() -> None:
+    """Drop what is still to be printed, which Python would try, and complain about, at its end."""
+    with suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager

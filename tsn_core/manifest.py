@@ -168,12 +168,19 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
     try:
         lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except FileNotFoundError:
-        message = f"{path}: no manifest there; make one with tsn-preprocess scan or extract"
-        raise InputError(message) from None
+        raise InputError(
+            f"{path}: no manifest there; give the folder of a dataset's shards, such as "
+            "shards/hmdb51, or make one with tsn-preprocess scan or extract"
+        ) from None
     except StoreError:
         raise
+    except NotADirectoryError:
+        raise InputError(
+            f"{path.parent}: a file; give the folder of a dataset's shards, such as shards/hmdb51"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from None
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: cannot be read: {reason}") from None
     number = 1
     records = []
     try:

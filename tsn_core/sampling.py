@@ -15,11 +15,25 @@ import numpy as np
 
 from tsn_core.errors import InputError
 
+_MOST_SNIPPETS = 100_000  # of one video, but for all of them: an hour at 25 Hz has 90,000
+
 
 def _check_positive(**values: int) -> None:
     for name, value in values.items():
         if value < 1:
             raise InputError(f"{name} must be > 0, got {value}")
+
+
+def check_num_snippets(**values: int) -> None:
+    """Check how many snippets of a video are wanted, by name, before they fill the memory.
+
+    Raises:
+        InputError: Fewer than one, or more than any video has.
+    """
+    _check_positive(**values)
+    for name, value in values.items():
+        if value > _MOST_SNIPPETS:
+            raise InputError(f"{name} must be <= {_MOST_SNIPPETS}, got {value}")
 
 
 def center_offsets(num_frames: int, num_segments: int, snippet_length: int) -> np.ndarray:
@@ -167,8 +181,8 @@ class SnippetPlan:
         chosen = (self.snippets is not None) + self.dense + (self.fps is not None)
         if chosen != 1:
             raise InputError("choose exactly one of --snippets, --dense and --fps")
-        if self.snippets is not None and self.snippets < 1:
-            raise InputError(f"--snippets must be > 0, got {self.snippets}")
+        if self.snippets is not None:
+            check_num_snippets(**{"--snippets": self.snippets})
         if self.fps is not None and not (self.fps > 0 and math.isfinite(self.fps)):
             raise InputError(f"--fps must be > 0, got {self.fps}")
 

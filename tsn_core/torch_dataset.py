@@ -21,6 +21,7 @@ from tsn_core.clips import ClipShape, check_clips, clip_units
 from tsn_core.errors import InputError
 from tsn_core.planes import by_snippet, to_planes
 from tsn_core.sampling import segment_snippets
+from tsn_core.seed import check_seed
 from tsn_core.shards import Shards
 from tsn_core.video_order import VideoOrder
 
@@ -85,6 +86,7 @@ class VideoDataset(Dataset):
         self._clip = None if clip_length is None else ClipShape(clip_length, stride)
         if self._clip is not None:
             check_clips(shards.shard_set, self._clip)
+        check_seed(seed=seed)
         self._training = training
         self._transform = transform
         self._seed = seed
@@ -100,7 +102,11 @@ class VideoDataset(Dataset):
         """Show other random snippets, clips and transforms: call it before every epoch.
 
         Without it every epoch shows the same. Workers need not be started anew.
+
+        Raises:
+            InputError: It is negative.
         """
+        check_seed(epoch=epoch)
         self._epoch.fill_(epoch)
 
     def __len__(self) -> int:

@@ -13,6 +13,7 @@ from tsn_core.backbone import make_backbone
 from tsn_core.consensus import interleaved, make_consensus
 from tsn_core.errors import InputError
 from tsn_core.modality import get_modality
+from tsn_core.sampling import check_num_snippets
 from tsn_core.temporal_shift import add_temporal_shift
 
 
@@ -52,8 +53,7 @@ class ModelSettings:
     input_mean: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        if self.num_segments < 1:
-            raise InputError(f"num_segments must be > 0, got {self.num_segments}")
+        check_num_snippets(num_segments=self.num_segments)
         if self.num_classes < 2:
             raise InputError(f"at least 2 classes are needed, got {self.num_classes}")
         for name in ("dropout", "head_dropout"):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tsn_core.errors import InputError
+from tsn_core.seed import check_seed
 
 
 def shuffled(
@@ -73,6 +74,7 @@ class VideoOrder:
             value = getattr(self, name)
             if value < 1:
                 raise InputError(f"{name} must be > 0, got {value}")
+        check_seed(seed=self.seed)
 
     def per_rank(self, num_ranks: int) -> int:
         """Return how many videos each of several ranks shows in an epoch."""
@@ -82,6 +84,7 @@ class VideoOrder:
         """Return the order of an epoch over all ranks, (n,) int64."""
         if not self.shuffle:
             return np.arange(len(self.shard_numbers))
+        check_seed(epoch=epoch)
         generator = np.random.default_rng((self.seed, epoch))
         return shuffled(self.shard_numbers, self.buffer_size, generator)
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from preprocess.commands.options import FOLDER, stderr_console
 from tsn_core.command_line import Location
+from tsn_core.errors import InputError
 from tsn_core.listing import count
+
+_ONLY = {"frames": ("lossless",), "webdataset": ("samples", "split", "max_mb")}
 
 
 @click.command()
@@ -57,6 +61,7 @@ def export(
 
     Example: tsn-preprocess export shards/hmdb51 --to frames --out hmdb51_frames
     """
+    _refuse_options_of_the_other(form)
     from preprocess.exchange.stored import StoredShards
     from preprocess.job import VideoReport
     from preprocess.progress import watch
@@ -102,3 +107,12 @@ def export(
                 "snippets extract with --dense",
                 err=True,
             )
+
+
+def _refuse_options_of_the_other(form: str) -> None:
+    context = click.get_current_context()
+    for other, names in _ONLY.items():
+        for name in names:
+            if other != form and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+                option = f"--{name.replace('_', '-')}"
+                raise InputError(f"{option} goes with --to {other}, not with {form}; leave it out")

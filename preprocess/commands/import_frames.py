@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--quality",
-    type=int,
+    type=click.IntRange(1, 100),
     help="Of JPEGs that have to be coded anew.  [default: that of the images, else 95]",
 )
 @click.option("--bound", type=float, default=20.0, help="Of the flow images, in px.")
@@ -104,6 +104,7 @@ def import_frames(
     Example: tsn-preprocess import rawframes --list train_split_1.txt --list val_split_1.txt
     --name hmdb51 --out shards
     """
+    from preprocess.assignment import check_videos_per_shard
     from preprocess.exchange.foreign import read_manifest_of
     from preprocess.exchange.import_plan import Choice, plan_foreign, plan_restored
     from preprocess.exchange.importing import import_shard
@@ -117,10 +118,10 @@ def import_frames(
     for option, value in (
         ("--snippet-length", snippet_length),
         ("--short-side", short_side),
-        ("--videos-per-shard", videos_per_shard),
     ):
         if value is not None and value < 1:
             raise InputError(f"{option} must be > 0, got {value}")
+    check_videos_per_shard(videos_per_shard)
     if not 0 < bound < float("inf"):
         raise InputError(f"--bound must be > 0 and finite, got {bound}")
     text = read_text(sources[0], SIDECAR_NAME) if sources[0].exists() else None
@@ -151,7 +152,7 @@ def import_frames(
             videos_per_shard=videos_per_shard,
         )
         videos = find_videos(sources)
-        dataset = name or sources[0].resolve().name.removesuffix(".zip")
+        dataset = sources[0].resolve().name.removesuffix(".zip") if name is None else name
         check_name(dataset)
         manifest, listed = read_manifest_of(videos, lists, classes, dataset)
         manifest, folders = plan_foreign(manifest, videos, listed, choice, out)

@@ -13,6 +13,7 @@ from preprocess.commands.options import FOLDER, stderr_console
 from tsn_core.command_line import Location, cache_options
 from tsn_core.errors import InputError
 from tsn_core.listing import count
+from tsn_core.seed import check_seed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -75,8 +76,7 @@ def inspect(
     for name, value in (("videos", videos), ("snippets", snippets), ("sample", sample)):
         if value < 1:
             raise InputError(f"--{name} must be > 0, got {value}")
-    if seed < 0:
-        raise InputError(f"--seed must be 0 or more, got {seed}")
+    check_seed(**{"--seed": seed})
     seen = looks.open_inspection(shards, modalities)
     chosen = looks.choose_videos(seen.names(), asked, videos, np.random.default_rng(seed))
     stages = Stages(stderr_console())
@@ -102,7 +102,6 @@ def inspect(
         for number, name in enumerate(chosen):
             sheet = looks.sheet_of(seen, name, snippets)
             path = out / looks.sheet_name(number, name)
-            path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_path(path) as temporary, temporary.open("wb") as file:
                 sheet.save(file, "PNG", optimize=True)
             first = sheet if first is None else first

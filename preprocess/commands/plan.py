@@ -15,6 +15,7 @@ from preprocess.commands.modality_options import (
 )
 from preprocess.commands.options import FOLDER, dataset_options, limit_options, stderr_console
 from tsn_core.errors import InputError
+from tsn_core.seed import check_seed
 
 if TYPE_CHECKING:
     from preprocess.limits import Limits
@@ -79,6 +80,7 @@ def plan(
     """
     import numpy as np
 
+    from preprocess.assignment import check_videos_per_shard
     from preprocess.datasets import scan_dataset
     from preprocess.executor import default_workers
     from preprocess.plan import plan_extraction
@@ -90,8 +92,8 @@ def plan(
             raise InputError(f"{option} must be > 0 and finite, got {value}")
     if price is not None and not 0 <= price < math.inf:
         raise InputError(f"--price-per-core-hour must be 0 or more and finite, got {price}")
-    if videos_per_shard is not None and videos_per_shard < 1:
-        raise InputError(f"--videos-per-shard must be > 0, got {videos_per_shard}")
+    check_seed(**{"--seed": seed})
+    check_videos_per_shard(videos_per_shard)
     num_cores = default_workers()
     manifest = scan_dataset(dataset, data, lists)
     survey, outlook, missing = plan_extraction(

@@ -56,6 +56,10 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise InputError(f"{path}: no such list file") from None
+    except IsADirectoryError:
+        raise InputError(
+            f"{path}: a text file expected, found a folder; name the file in it"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: a text file in UTF-8 expected: {error}") from None
 

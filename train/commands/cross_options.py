@@ -9,6 +9,7 @@ import click
 
 from train.commands.options import device_option, loading_workers, stderr_console, workers_option
 from tsn_core.errors import InputError
+from tsn_core.sampling import check_num_snippets
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,8 +41,7 @@ def machine_and_test(context: click.Context) -> tuple[Machine, TestSettings, tup
     """
     options = context.params
     num_workers = loading_workers(options["workers"])
-    if options["num_snippets"] < 1:
-        raise InputError(f"--num-snippets must be > 0, got {options['num_snippets']}")
+    check_num_snippets(**{"--num-snippets": options["num_snippets"]})
 
     from train.crossval import Machine, TestSettings, choose_splits
     from train.devices import choose_device

@@ -15,6 +15,7 @@ from tsn_core.errors import InputError
 if TYPE_CHECKING:
     from rich.console import Console
 
+_MOST_WORKERS = 256
 PATH = click.Path(path_type=Path)
 
 
@@ -42,10 +43,12 @@ def loading_workers(workers: int | None) -> int:
     """Return the number of loading processes; None stands for the usual one.
 
     Raises:
-        InputError: It is negative.
+        InputError: It is negative, or so large that they would fill the machine's memory.
     """
     if workers is not None and workers < 0:
         raise InputError(f"--workers must be 0 or more, got {workers}")
+    if workers is not None and workers > _MOST_WORKERS:
+        raise InputError(f"--workers must be <= {_MOST_WORKERS}, got {workers}")
     return min(2, os.cpu_count() or 1) if workers is None else workers
 
 
