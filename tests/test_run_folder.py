@@ -198,6 +198,14 @@ def test_claim_writes_the_settings(tmp_path):
     assert run.read_config() == expected
 
 
+def test_a_run_from_before_a_setting_goes_on_with_its_usual_value(tmp_path):
+    run = RunFolder(tmp_path)
+    run.claim(CONFIG)
+    (tmp_path / "last.pt").touch()
+    run.claim({**CONFIG, "resize_on": "workers", "shuffle_window": 0})
+    assert run.read_config()["resize_on"] == "workers"
+
+
 @pytest.mark.parametrize(
     ("changes", "difference"),
     [
@@ -208,6 +216,7 @@ def test_claim_writes_the_settings(tmp_path):
             ("decay_epochs=[36, 72]", "decay_epochs=[10]"),
         ),
         ({"flip": True}, ("flip=None", "flip=True")),
+        ({"resize_on": "device"}, ("resize_on=workers", "resize_on=device")),
     ],
 )
 def test_a_folder_of_another_run_is_refused(tmp_path, changes, difference):

@@ -33,9 +33,15 @@ class View:
     box: Box
     mirrored: bool = False
 
-    def of(self, units: Sequence[np.ndarray], size: int, kind: Modality) -> np.ndarray:
-        """Return the view of units, (N, C, size, size) uint8."""
-        planes = to_planes(units, self.box, size)
+    def of(
+        self,
+        units: Sequence[np.ndarray],
+        size: int,
+        kind: Modality,
+        out: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Return the view of units, (N, C, size, size) uint8, in ``out`` if it is given."""
+        planes = to_planes(units, self.box, size, out)
         if self.mirrored:
             mirror(planes, kind, out=planes)
         return planes

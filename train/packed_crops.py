@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -101,8 +102,31 @@ def _resized(images: torch.Tensor, size: int) -> torch.Tensor:
     return values.round_().to(torch.uint8).contiguous()
 
 
+CutItem = tuple[CutVideo, int, int, bool]  # label, place, whether it counts
+
+
+class Resizer:
+    """Makes a batch of snippets from what was cut, in the memory that it is handed over in."""
+
+    def __init__(self, kind: Modality, snippet_length: int, size: int) -> None:
+        self._kind = kind
+        self._snippet_length = snippet_length
+        self._size = size
+
+    def __call__(self, items: Sequence[CutItem]) -> list[Any]:
+        """Return snippets (N, K, L * C, size, size) uint8, and what follows them as tensors."""
+        length, channels, size = self._snippet_length, self._kind.unit_channels, self._size
+        count = len(items[0][0].units)
+        out = _shared(len(items) * count * channels * size * size)
+        planes = out.numpy().reshape(len(items), count, channels, size, size)
+        for (video, *_), place in zip(items, planes):
+            video.view.of(video.units, size, self._kind, out=place)
+        snippets = out.view(len(items), count // length, length * channels, size, size)
+        return [snippets, *default_collate([item[1:] for item in items])]
+
+
 class Packer:
-    """Makes a batch of items that begin with a ``CutVideo``; a loader's ``collate_fn``."""
+    """Makes a batch of ``PackedCrops`` from what was cut."""
 
     def __init__(self, kind: Modality, snippet_length: int, size: int) -> None:
         """Say what the crops are.
@@ -119,8 +143,8 @@ class Packer:
         self._snippet_length = snippet_length
         self._size = size
 
-    def __call__(self, items: Sequence[tuple[CutVideo, ...]]) -> list[object]:
-        """Return (PackedCrops, …), what follows as tensors."""
+    def __call__(self, items: Sequence[CutItem]) -> list[Any]:
+        """Return ``PackedCrops``, and what follows them as tensors."""
         videos = [item[0] for item in items]
         crops = [video.crops for video in videos]
         data = _shared(sum(crop.size for one in crops for crop in one))

@@ -19,6 +19,7 @@ from tsn_core.tsn import TSN, ModelSettings
 
 _VERSION = 1
 _CONFIG_KEYS = ("shards", "modality_folder", "split", "input_size", "val_subset")
+_ADDED_SETTINGS = {"resize_on": "workers", "shuffle_window": 0}  # as if older runs named them
 METRIC_COLUMNS = (
     "epoch",
     "learning_rate",
@@ -65,8 +66,8 @@ class RunFolder:
                     f"{self.path}: holds last.pt, but no config.json to compare the settings "
                     "with; choose another --out or delete the folder"
                 )
-            had = _flat(self.read_config())
-            wanted = _flat(config)
+            had = _ADDED_SETTINGS | _flat(self.read_config())
+            wanted = _ADDED_SETTINGS | _flat(config)
             for name in sorted((set(had) | set(wanted)) - {"shards_digest"}):
                 if had.get(name) != wanted.get(name):
                     raise SettingsError(

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from train.augmentation import Augmentation
 from train.batches import BatchPlan, Key, PlanSampler
-from train.packed_crops import CutVideo, Packer
+from train.packed_crops import CutItem, CutVideo, Packer, Resizer
 from tsn_core.loading import one_thread
 from tsn_core.manifest import MANIFEST_NAME, Manifest, read_manifest
 from tsn_core.planes import by_snippet
@@ -42,6 +42,16 @@ class SnippetDataset(Dataset):
     Items are asked for by epoch and place: all randomness follows from these two and the seed, so
     that it does not depend on how many workers load, on how they were started, nor on how many
     ranks share the videos.
+
+    Args:
+        shards: Where the videos lie.
+        videos: Their numbers.
+        num_segments: Snippets of each, K.
+        input_size: Side of the crops in px.
+        augmentation: Says what to show of each.
+        training: Whether snippets are chosen at random, else from the middle of the segments.
+        seed: Of everything random.
+        resize: Whether batches hold snippets of the crops' size, else ``PackedCrops``.
     """
 
     def __init__(
@@ -73,18 +83,23 @@ class SnippetDataset(Dataset):
         return self._shards.names[self._videos[place]]
 
     @property
-    def collate(self) -> Packer | None:
-        """What makes a batch of items; None where the loader knows."""
-        if self._resize:
-            return None
+    def collate(self) -> Packer | Resizer:
+        """What makes a batch of what ``__getitems__`` returns."""
         modality = self._shards.modality
-        return Packer(modality.kind, modality.snippet_length, self._input_size)
+        make = Resizer if self._resize else Packer
+        return make(modality.kind, modality.snippet_length, self._input_size)
 
-    def __getitem__(self, key: Key) -> tuple[torch.Tensor | CutVideo, int, int, bool]:
-        """Return (snippets (K, L * C, size, size) uint8, label, place, whether it counts).
+    def __getitem__(self, key: Key) -> tuple[torch.Tensor, int, int, bool]:
+        """Return (snippets (K, L * C, size, size) uint8, label, place, whether it counts)."""
+        video, label, place, counts = self._cut(key)
+        planes = video.view.of(video.units, self._input_size, self._shards.modality.kind)
+        return torch.from_numpy(by_snippet(planes, self._num_segments)), label, place, counts
 
-        Without ``resize`` the snippets are a ``CutVideo``.
-        """
+    def __getitems__(self, keys: Sequence[Key]) -> list[CutItem]:
+        """Return videos as they are cut, before they are resized: what loaders ask for."""
+        return [self._cut(key) for key in keys]
+
+    def _cut(self, key: Key) -> CutItem:
         epoch, place, counts = key
         video = self._videos[place]
         generator = np.random.default_rng((self._seed, epoch, place))
@@ -98,10 +113,7 @@ class SnippetDataset(Dataset):
         label = int(self._shards.labels[video])
         view = self._augmentation(*self._shards.unit_size(video), generator, label)
         units = self._shards.unit_views(video, chosen)
-        if not self._resize:
-            return CutVideo(units, view), label, place, counts
-        planes = view.of(units, self._input_size, self._shards.modality.kind)
-        return torch.from_numpy(by_snippet(planes, len(chosen))), label, place, counts
+        return CutVideo(units, view), label, place, counts
 
 
 def make_loader(

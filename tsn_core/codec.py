@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 
 import numpy as np
@@ -63,7 +64,7 @@ def decode_image(data: np.ndarray, codec: str, shape: tuple[int, ...]) -> np.nda
         ShardError: The bytes are not an image of that shape.
     """
     if codec == "raw":
-        if data.size != int(np.prod(shape)):
+        if data.size != math.prod(shape):
             raise ShardError(f"raw image of shape {shape} expected, got {data.size} bytes")
         return data.reshape(shape)
     found = jpeg_shape(data)

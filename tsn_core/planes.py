@@ -16,7 +16,10 @@ Box = tuple[int, int, int, int]  # top, left, height, width in px
 
 
 def to_planes(
-    units: Sequence[np.ndarray], box: Box | None = None, size: int | None = None
+    units: Sequence[np.ndarray],
+    box: Box | None = None,
+    size: int | None = None,
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return units channel by channel; of each, only a box that is resized.
 
@@ -28,6 +31,7 @@ def to_planes(
         units: N arrays of (H, W, C) uint8, all of one size.
         box: What to cut out; None takes all.
         size: Side of the result in px; None keeps the size.
+        out: Where to; None makes a new array.
 
     Returns:
         (N, C, size, size) uint8, or that of the box.
@@ -38,7 +42,7 @@ def to_planes(
     top, left, height, width = (0, 0, height, width) if box is None else box
     shape = (height, width) if size is None else (size, size)
     resized = shape != (height, width)
-    out = np.empty((len(units), channels, *shape), np.uint8)
+    out = np.empty((len(units), channels, *shape), np.uint8) if out is None else out
     for unit, planes in zip(units, out):
         cut = unit[top : top + height, left : left + width]
         if channels > 1 and cut.strides[-1] == 1:

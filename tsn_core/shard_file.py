@@ -76,7 +76,8 @@ class LocalFile:
         if self._bytes is None:
             if _identity(self._path) != self._identity:
                 raise ShardError(CHANGED)
-            self._bytes = np.memmap(self._path, np.uint8, "r")
+            # As a plain array: cutting a memmap into pieces costs ten times as much.
+            self._bytes = np.memmap(self._path, np.uint8, "r").view(np.ndarray)
         return [self._bytes[start : start + size] for start, size in spans]
 
     def close(self) -> None:

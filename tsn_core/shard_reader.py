@@ -165,9 +165,10 @@ class Shard:
             that are stored raw lie in the mapped file, and one that is asked for twice is one
             array.
         """
-        wanted, where = np.unique(self._images_of(video, snippets), return_inverse=True)
-        units = list(self._decoded(video, wanted))
-        return [units[place] for place in where.tolist()]
+        images = self._images_of(video, snippets).tolist()
+        wanted = sorted(set(images))
+        units = dict(zip(wanted, self._decoded(video, wanted)))
+        return [units[image] for image in images]
 
     def _images_of(self, video: int, snippets: Sequence[int] | np.ndarray) -> np.ndarray:
         """Return the images of snippets of a video, (K * L,) int64."""
@@ -210,16 +211,16 @@ class Shard:
         order = np.argsort(where, kind="stable")
         stops = np.searchsorted(where[order], np.arange(len(wanted)), side="right").tolist()
         first = 0
-        for unit, stop in zip(self._decoded(video, wanted), stops):
+        for unit, stop in zip(self._decoded(video, wanted.tolist()), stops):
             out[order[first:stop]] = unit
             first = stop
         return out
 
-    def _decoded(self, video: int, images: np.ndarray) -> Iterator[np.ndarray]:
-        """Yield the units of these images of a video, (N,), each (H, W, C) uint8."""
+    def _decoded(self, video: int, images: Sequence[int]) -> Iterator[np.ndarray]:
+        """Yield the units of these images of a video, each (H, W, C) uint8."""
         shape = self.header.modality.kind.image_shape(*self.unit_size(video))
-        stored = self._read_images(images.tolist(), (images + 1).tolist())
-        for image, data in zip(images.tolist(), stored):
+        stored = self._read_images(images, [image + 1 for image in images])
+        for image, data in zip(images, stored):
             yield self._unit(video, image, data, shape)
 
     def _unit(self, video: int, image: int, data: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
