@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from tsn_core.catalog import CATALOG_NAME, write_catalog
 from tsn_core.codec import encode_image
-from tsn_core.index import Index, shard_entry, write_index
+from tsn_core.index import INDEX_NAME, Index, read_index, shard_entry, write_index
 from tsn_core.manifest import Manifest, Record, write_manifest
 from tsn_core.modality import StoredModality, get_modality
 from tsn_core.shard_format import ShardHeader
@@ -80,6 +81,7 @@ def shards() -> list[bytes]:
     return [*(_shard(name, codec) for name, codec in kinds), _shard("rgb", "jpeg", many)]
 
 
+@cache
 def indices() -> list[bytes]:
     """Return the index of the first of the shards."""
     with tempfile.TemporaryDirectory() as name:
@@ -91,6 +93,18 @@ def indices() -> list[bytes]:
         sampling = json.loads(header.sampling)
         write_index(Index("tiny", header.modality, sampling, CLASSES, (entry,)), folder)
         return [(folder / "index.json").read_bytes()]
+
+
+@cache
+def catalogs() -> list[bytes]:
+    """Return the catalogue that belongs to the index."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / SHARD_NAME).write_bytes(shards()[0])
+        data = indices()[0]
+        (folder / INDEX_NAME).write_bytes(data)
+        write_catalog(read_index(folder), data, folder)
+        return [(folder / CATALOG_NAME).read_bytes()]
 
 
 def manifests() -> list[bytes]:

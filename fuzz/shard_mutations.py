@@ -20,6 +20,7 @@ import numpy as np
 
 from fuzz.hdf5_blocks import find_blocks, sign
 from fuzz.text_mutations import mutate_json
+from tsn_core.catalog import crc32_of
 from tsn_core.shard_format import STRING_TABLES, TABLE_DTYPES
 
 _EXTREME = (0, 1, 2, 7, 8, 0x7F, 0x80, 0xFF, 1 << 15, (1 << 16) - 1, 1 << 20, (1 << 31) - 1)
@@ -54,6 +55,39 @@ def mutate_shard(data: bytes, random: Random, *, sound: bool) -> bytes:
     if random.random() < 0.05:
         del out[random.randrange(len(out)) :]
     return bytes(out)
+
+
+def mutate_catalog(data: bytes, random: Random, *, sound: bool) -> bytes:
+    """Return a hostile variant of a catalogue, as ``mutate_shard`` does of a shard."""
+    if sound and random.random() < 0.5:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "catalog.hdf5"
+            path.write_bytes(data)
+            with h5py.File(path, "r+", libver=("v110", "v110")) as file:
+                for _ in range(random.choice((1, 1, 2, 3))):
+                    with suppress(*_NOT_WRITTEN):
+                        _change_column(file, random)
+                if random.random() < 0.9 and all(file[name].size < 10**6 for name in file):
+                    columns = {name: file[name][...] for name in file}
+                    file.attrs["column_crc32"] = np.uint32(crc32_of(columns))
+            data = path.read_bytes()
+    return mutate_shard(data, random, sound=False)
+
+
+def _change_column(file: h5py.File, random: Random) -> None:
+    name = random.choice([name for name in file if file[name].size < 10**6])
+    column = file[name][...]
+    way = random.randrange(4)
+    if way == 0:
+        values = column.view(np.uint8)
+        values[random.randrange(len(values))] = random.randrange(256)
+        file[name][...] = column
+    elif way == 1:
+        file[name][...] = column[::-1]
+    elif way == 2:
+        _replace(file, name, data=column[: random.randrange(len(column))])
+    else:
+        _replace(file, name, shape=random.choice(((0,), (10**12,), (2, 2), ())), dtype=column.dtype)
 
 
 def _change_block(data: bytearray, random: Random, blocks: list[Any]) -> None:

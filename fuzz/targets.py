@@ -16,13 +16,14 @@ import numpy as np
 
 from fuzz import seeds
 from fuzz.pickle_mutations import mutate_pickle
-from fuzz.shard_mutations import mutate_shard
+from fuzz.shard_mutations import mutate_catalog, mutate_shard
 from fuzz.text_mutations import mutate_json, mutate_text
 from preprocess.datasets import scan_dataset
 from train.annotations import read_annotations
 from train.foreign_scores import to_scores
 from train.score_formats import read_results
 from train.scores import SCORES_NAME, read_scores, write_scores
+from tsn_core.catalog import CATALOG_NAME
 from tsn_core.check import folder_defects
 from tsn_core.codec import MOST_PIXELS_PER_BYTE, decode_image, jpeg_shape
 from tsn_core.errors import TSNError
@@ -88,6 +89,19 @@ def _index(data: bytes, folder: Path) -> None:
     defects = folder_defects(folder).lines
     assert all(len(line.splitlines()) == 1 for line in defects)
     shards = ShardSet(folder)
+    for video in range(min(len(shards), _MOST_READ)):
+        shards.read(video, [0])
+
+
+def _catalog(data: bytes, folder: Path) -> None:
+    (folder / seeds.SHARD_NAME).write_bytes(seeds.shards()[0])
+    (folder / INDEX_NAME).write_bytes(seeds.indices()[0])
+    (folder / CATALOG_NAME).write_bytes(data)
+    defects = folder_defects(folder).lines
+    assert all(len(line.splitlines()) == 1 for line in defects)
+    shards = ShardSet(folder)
+    assert tuple(shards.names) == shards.names
+    assert shards.find(tuple(shards.names)).tolist() == list(range(len(shards)))
     for video in range(min(len(shards), _MOST_READ)):
         shards.read(video, [0])
 
@@ -166,6 +180,10 @@ def _mutated_shard(data: bytes, random: Random) -> bytes:
     return mutate_shard(data, random, sound=data in seeds.shards())
 
 
+def _mutated_catalog(data: bytes, random: Random) -> bytes:
+    return mutate_catalog(data, random, sound=data in seeds.catalogs())
+
+
 def _mutated_jpeg(data: bytes, random: Random) -> bytes:
     out = bytearray(data or b"\xff\xd8\xff")
     for _ in range(random.choice((1, 2, 8))):
@@ -180,6 +198,7 @@ def _mutated_jpeg(data: bytes, random: Random) -> bytes:
 TARGETS = {
     "shard": Target(_shard, seeds.shards, _mutated_shard),
     "index": Target(_index, seeds.indices, mutate_json),
+    "catalog": Target(_catalog, seeds.catalogs, _mutated_catalog),
     "manifest": Target(_manifest, seeds.manifests, mutate_json),
     "annotations": Target(_annotations, seeds.annotations, mutate_json),
     "list": Target(_dataset("list", ("train.txt", "classes.txt")), seeds.lists, mutate_text),

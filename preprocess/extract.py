@@ -15,7 +15,7 @@ from preprocess.executor import Executor
 from preprocess.failures import write_failures
 from preprocess.folder_lock import locked
 from preprocess.guard import first_readable, guarding
-from preprocess.inventory import index_of, remove_leftovers, shard_paths
+from preprocess.inventory import remove_leftovers, shard_paths
 from preprocess.isolation import end_processes
 from preprocess.job import Job, JobReport, VideoReport, run_job
 from preprocess.metrics import check_metrics_path
@@ -25,7 +25,7 @@ from preprocess.tally import Counts
 from preprocess.work import Options, Work, plan_work
 from tsn_core.atomic import unwritable
 from tsn_core.errors import InputError, TSNError
-from tsn_core.index import INDEX_NAME, Index, ShardEntry, write_index
+from tsn_core.index import INDEX_NAME, Index, ShardEntry, update_index
 from tsn_core.listing import count
 from tsn_core.manifest import MANIFEST_NAME, Manifest, read_manifest, write_manifest
 from tsn_core.modality import StoredModality
@@ -244,6 +244,5 @@ def _finish_folder(
     index = Index(
         manifest.dataset, modality, work.plan.to_dict(), manifest.class_names, tuple(mine)
     )
-    if index != index_of(folder):
-        write_index(index, folder)
+    update_index(index, folder)
     return index

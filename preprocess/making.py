@@ -18,13 +18,13 @@ from rich.console import Console
 from preprocess.executor import Executor
 from preprocess.failures import write_failures
 from preprocess.folder_lock import locked
-from preprocess.inventory import find_shards, index_of, remove_leftovers, shard_paths
+from preprocess.inventory import find_shards, remove_leftovers, shard_paths
 from preprocess.job import VideoReport
 from preprocess.progress import watch
 from preprocess.tally import Tally
 from tsn_core.atomic import unwritable
 from tsn_core.errors import TSNError
-from tsn_core.index import INDEX_NAME, Index, ShardEntry, shard_entry, write_index
+from tsn_core.index import INDEX_NAME, Index, ShardEntry, shard_entry, update_index
 from tsn_core.manifest import MANIFEST_NAME, Manifest, write_manifest
 from tsn_core.modality import StoredModality
 from tsn_core.sampling import SnippetPlan
@@ -267,6 +267,5 @@ def _finish(
     index = Index(
         manifest.dataset, folder.modality, folder.plan.to_dict(), manifest.class_names, mine
     )
-    if index != index_of(path):
-        write_index(index, path)
+    update_index(index, path)
     return index

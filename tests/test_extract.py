@@ -434,7 +434,7 @@ def test_two_workers_write_what_one_writes(lengths, tmp_path):
     extract(lengths, tmp_path / "one", jobs=1, videos_per_shard=3)
     extract(lengths, tmp_path / "two", jobs=2, videos_per_shard=3)
     one, two = tree_bytes(tmp_path / "one"), tree_bytes(tmp_path / "two")
-    assert len(one) == 3 * (4 + 1) + 1  # shards and index of each modality, and the manifest
+    assert len(one) == 3 * (4 + 2) + 1  # shards, catalogue and index of each, and the manifest
     assert two == one
 
 

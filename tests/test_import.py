@@ -50,8 +50,7 @@ def write(folder, files):
 
 def stored_bytes(shards, name):
     """Return the images of a video as its shard stores them."""
-    number, place = shards._where[shards.number(name)]
-    shard = shards._shard(number)
+    shard, place = shards._find(shards.number(name))
     first, last = shard.tables.video_image[place : place + 2]
     bounds = shard.tables.image_start[first : last + 1] - shard.tables.image_start[first]
     data = shard.video_bytes(place).tobytes()

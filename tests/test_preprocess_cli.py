@@ -381,7 +381,7 @@ def test_jobs_do_not_change_a_byte(program, folder_dataset, tmp_path):
         )
         assert result.exit_code == 0
     one, two = tree_bytes(tmp_path / "1"), tree_bytes(tmp_path / "2")
-    assert len(one) == 3 * 8 + 2
+    assert len(one) == 3 * 9 + 2
     for tree, jobs in ((one, b"1"), (two, b"2")):  # their commands name the folder
         path = "gestures/failures.jsonl"
         tree[path] = tree[path].replace(bytes(tmp_path) + b"/" + jobs, b"")

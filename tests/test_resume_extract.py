@@ -45,7 +45,7 @@ def test_fifty_kills_cost_nothing(tmp_path):
     words = [*BOTH, "--videos-per-shard", "2"]
     duration = timed(lambda: finish(start(data, tmp_path / "whole", *words)))
     whole = tree_bytes(tmp_path / "whole" / "data")
-    assert len(whole) == 2 * (6 + 1) + 1
+    assert len(whole) == 2 * (6 + 2) + 1
     root = tmp_path / "out" / "data"
     completed, died, groups = 0, 0, []
     for _ in range(KILLS):

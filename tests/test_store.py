@@ -256,7 +256,11 @@ def test_shards_are_downloaded_once_into_the_cache(store, both, tmp_path):
     with store.counted() as made:
         assert_same(local, opened)
     shards = sorted(local.folder.glob("shard-*.h5"))
-    assert sorted(request.size for request in made) == sorted(map(size_of, shards))
+    # for each: what it is, its tables (one block, as it is small), and all of it
+    assert [request.method for request in made] == ["HEAD", "GET", "GET"] * 3
+    assert sorted(request.size for request in made if request.size) == sorted(
+        [*map(size_of, shards)] * 2
+    )
     assert sorted(file.name[33:] for file in cached_files(tmp_path)) == [s.name for s in shards]
     with store.counted() as made:
         again = ShardSet(folder)
@@ -268,6 +272,8 @@ def test_by_range_only_what_is_asked_for_is_read(store, both, tmp_path, monkeypa
     local, folder = both
     monkeypatch.setenv("TSN_CACHE_SIZE", "0")
     opened = ShardSet(folder)
+    for video in (0, 2, 4):
+        opened.snippet_frames(video)  # now the tables are there
     with store.counted() as made:
         assert_same(local, opened)
     assert len(made) == 6  # one for each video that was read
@@ -286,6 +292,9 @@ def test_large_shards_are_not_downloaded_to_see_a_little_of_them(store, tmp_path
     assert size > 8_000_000
     with store.counted() as made:
         opened = ShardSet(store.path("rgb"))
+    assert [request.method for request in made if request.name.endswith(".h5")] == []
+    with store.counted() as made:
+        opened.snippet_frames(0)
     made = [request for request in made if request.name.endswith(".h5")]
     assert [request.method for request in made] == ["HEAD", "GET", "GET"]  # first and last block
     assert sum(request.size for request in made) <= 2 * 128 * 1024
@@ -434,7 +443,7 @@ def test_a_shard_that_was_replaced_is_noticed(store, both, gigabytes, monkeypatc
         f"{folder}/shard-00000.h5: changed since this program opened it; run the same command again"
     )
     assert message_of(opened.read, 0, [0], error=ShardError) == message
-    opened._shards[0].close()
+    opened._pool.get(0, None).close()
     assert message_of(opened.read, 0, [0], error=ShardError) == message
     store.client.delete_object(Bucket=store.bucket, Key=name)
     assert message_of(opened.read, 0, [0], error=ShardError) == message

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from tsn_core.errors import InputError
 from tsn_core.manifest import Manifest
 from tsn_core.shard_set import ShardSet
@@ -18,13 +20,16 @@ def check_labels(manifest: Manifest, shards: ShardSet) -> None:
             f"{shards.folder}: {_difference(shards.class_names, manifest.class_names)} in the "
             "manifest; extract again"
         )
-    labels = shards.labels.tolist()
-    for record in manifest.records:
-        if record.name in shards and labels[shards.number(record.name)] != record.label:
-            raise InputError(
-                f"{shards.folder}: {record.name} has label {labels[shards.number(record.name)]}, "
-                f"{record.label} in the manifest; extract again"
-            )
+    numbers = shards.find([record.name for record in manifest.records])
+    labels = np.array([record.label for record in manifest.records], np.int64)
+    there = np.flatnonzero(numbers >= 0)
+    wrong = there[shards.labels[numbers[there]] != labels[there]]
+    if len(wrong):
+        record, number = manifest.records[wrong[0]], numbers[wrong[0]]
+        raise InputError(
+            f"{shards.folder}: {record.name} has label {shards.labels[number]}, "
+            f"{record.label} in the manifest; extract again"
+        )
 
 
 def _difference(names: tuple[str, ...], others: tuple[str, ...]) -> str:

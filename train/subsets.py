@@ -56,14 +56,15 @@ def subset_numbers(
         raise InputError(
             f"{shards.folder}: split {split} has no {subset} videos: {_no_names(subset)}"
         )
-    present = [shards.number(name) for name in names if name in shards]
+    numbers = shards.find(names).tolist()
+    present = [number for number in numbers if number >= 0]
     if not present:
         raise InputError(
             f"{shards.folder}: split {split} has no {subset} videos with snippets: they failed, "
             f"or were never extracted ({few(names)}); try again with "
             f"tsn-preprocess retry {shards.folder.parent}"
         )
-    return present, [name for name in names if name not in shards]
+    return present, [name for name, number in zip(names, numbers) if number < 0]
 
 
 def watched_subset(manifest: Manifest, split: int, val_fraction: float) -> str:

@@ -7,8 +7,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from tsn_core.catalog import CATALOG_NAME, Catalog, read_catalog, unlike
 from tsn_core.errors import InputError, ShardError, TSNError, one_line
-from tsn_core.index import INDEX_NAME, Index, ShardEntry, read_index
+from tsn_core.index import INDEX_NAME, Index, ShardEntry, parse_index, read_index_bytes
 from tsn_core.location import location
 from tsn_core.shard_reader import Shard
 
@@ -42,10 +43,13 @@ class FolderDefects:
             the index does not name.
         shards: By path of the shard; only those that something is wrong with, missing ones among
             them. Extracting these again mends them, and writing the index anew mends the folder.
+        catalog: The catalogue, if the folder's lines say something about it: once it is deleted,
+            the next extraction writes it anew.
     """
 
     folder: tuple[str, ...]
     shards: dict[Path, list[str]]
+    catalog: Path | None = None
 
     @property
     def lines(self) -> list[str]:
@@ -57,8 +61,9 @@ def folder_defects(folder: str | os.PathLike[str]) -> FolderDefects:
     """Return the defects of a modality's folder.
 
     Checked: structure, offsets and checksums of every shard; that the index names each of them and
-    no other; that its counts are theirs; that no video stands in two shards. Where there is no
-    index, every shard is checked by itself.
+    no other; that its counts are theirs; that no video stands in two shards; that the catalogue of
+    the index, if there is one, says what the shards do. Where there is no index, every shard is
+    checked by itself.
 
     Raises:
         StoreError: The object store that the shards lie in does not answer.
@@ -66,11 +71,19 @@ def folder_defects(folder: str | os.PathLike[str]) -> FolderDefects:
     folder = location(folder)
     lying = sorted(folder.glob("shard-*.h5"))
     index: Index | None = None
+    catalog: Catalog | None = None
     own: list[str] = []
+    broken: list[str] = []  # lines about the catalogue
     try:
-        index = read_index(folder)
+        data = read_index_bytes(folder)
+        index = parse_index(data, folder)
     except ShardError as error:
         own.append(str(error))
+    else:
+        try:
+            catalog = read_catalog(index, data, folder)
+        except ShardError as error:
+            broken.append(str(error))
     if index is None:
         entries: dict[Path, ShardEntry | None] = dict.fromkeys(lying)
     else:
@@ -84,22 +97,29 @@ def folder_defects(folder: str | os.PathLike[str]) -> FolderDefects:
             own.append(f"{folder / INDEX_NAME}: a shard stands there twice; run extract again")
     shards: dict[Path, list[str]] = {}
     owner: dict[str, Path] = {}
-    for path, entry in entries.items():
-        lines = _shard_defects(path, entry, index, owner)
+    for number, (path, entry) in enumerate(entries.items()):
+        try:
+            shard = Shard(path)
+            lines = _shard_defects(shard, entry, index, owner)
+        except ShardError as error:
+            lines = [str(error)]
         if lines:
             shards[path] = lines
-    return FolderDefects(tuple(own), shards)
+        elif catalog is not None and not catalog.agrees(number, shard):
+            broken.append(one_line(unlike(path, folder)))
+    return FolderDefects((*own, *broken), shards, folder / CATALOG_NAME if broken else None)
 
 
 def _shard_defects(
-    path: Path, entry: ShardEntry | None, index: Index | None, owner: dict[str, Path]
+    shard: Shard, entry: ShardEntry | None, index: Index | None, owner: dict[str, Path]
 ) -> list[str]:
-    """Return what is wrong with one shard; its videos are added to ``owner``."""
-    try:
-        shard = Shard(path)
-        found = shard.checksum_defects()
-    except ShardError as error:
-        return [str(error)]
+    """Return what is wrong with one shard; its videos are added to ``owner``.
+
+    Raises:
+        ShardError: It cannot be read.
+    """
+    path = shard.path
+    found = shard.checksum_defects()
     if index is not None and entry is not None:
         found = [*_header_defects(shard, index), *_entry_defects(shard, entry), *found]
     for name in shard.tables.video_name:

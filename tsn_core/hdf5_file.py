@@ -77,4 +77,9 @@ def fixed_texts(texts: Sequence[str]) -> np.ndarray:
     """
     encoded = [text.encode() for text in texts]
     length = max(map(len, encoded), default=0)
-    return np.array(encoded, dtype=h5py.string_dtype("utf-8", max(length, 1)))
+    return np.array(encoded, dtype=text_dtype(max(length, 1)))
+
+
+def text_dtype(num_bytes: int) -> np.dtype:
+    """Return the type of HDF5 strings in UTF-8 that are so long."""
+    return h5py.string_dtype("utf-8", num_bytes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -79,9 +80,39 @@ class Index:
 
 
 def write_index(index: Index, folder: str | os.PathLike[str]) -> None:
-    """Write ``index.json`` into a folder."""
+    """Write ``index.json`` into a folder, and before it the catalogue of the same shards.
+
+    Where the shards are not what the index says, there is no new catalogue: who opens one of them
+    is told why.
+    """
+    from tsn_core.catalog import write_catalog
+
+    folder = location(folder)
     content = {"format": _FORMAT, "version": _VERSION, **asdict(index)}
-    write_text(location(folder) / INDEX_NAME, json.dumps(content, indent=1) + "\n")
+    text = json.dumps(content, indent=1) + "\n"
+    with suppress(ShardError):
+        write_catalog(index, text.encode(), folder)
+    write_text(folder / INDEX_NAME, text)
+
+
+def update_index(index: Index, folder: str | os.PathLike[str]) -> None:
+    """Write ``index.json`` if it is out of date, or its catalogue alone if only that is."""
+    from tsn_core.catalog import read_catalog, write_catalog
+
+    folder = location(folder)
+    there = None
+    with suppress(ShardError):
+        data = read_index_bytes(folder)
+        there = parse_index(data, folder)
+    if there != index:
+        write_index(index, folder)
+        return
+    catalog = None
+    with suppress(ShardError):
+        catalog = read_catalog(index, data, folder)
+    if catalog is None:
+        with suppress(ShardError):
+            write_catalog(index, data, folder)
 
 
 def read_index(folder: str | os.PathLike[str]) -> Index:
@@ -91,17 +122,44 @@ def read_index(folder: str | os.PathLike[str]) -> Index:
         ShardError: There is none, or it is not an index of this format and version.
         StoreError: The object store does not answer.
     """
+    return parse_index(read_index_bytes(folder), folder)
+
+
+def read_index_bytes(folder: str | os.PathLike[str]) -> bytes:
+    """Return what ``index.json`` of a folder holds.
+
+    Raises:
+        ShardError: There is none, or it cannot be read.
+        StoreError: The object store does not answer.
+    """
     path = location(folder) / INDEX_NAME
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return path.read_bytes()
     except FileNotFoundError:
         raise ShardError(
             f"{path}: not there; extract that modality, or let an unfinished extraction finish"
         ) from None
     except StoreError:
         raise
-    except (OSError, ValueError, RecursionError) as error:
-        raise ShardError(f"{path}: cannot be read: {error}; run extract again") from None
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> ShardError:
+    return ShardError(f"{path}: cannot be read: {error}; run extract again")
+
+
+def parse_index(data: bytes, folder: str | os.PathLike[str]) -> Index:
+    """Return the index that ``index.json`` of a folder holds.
+
+    Raises:
+        ShardError: It is not an index of this format and version.
+    """
+    path = location(folder) / INDEX_NAME
+    try:
+        content = json.loads(data.decode())
+    except (ValueError, RecursionError) as error:
+        raise _unreadable(path, error) from None
     try:
         if content["format"] != _FORMAT or content["version"] != _VERSION:
             raise ShardError(

@@ -37,6 +37,7 @@ TABLE_DTYPES: dict[str, np.dtype] = {
     "video_warped": np.dtype("<i4"),
     "video_crc32": np.dtype("<u4"),
 }
+_TEXT_BYTES = 128  # of memory that a usual text takes, and its place in a tuple
 STRING_TABLES = ("video_name", "failed_name", "failed_stage", "failed_reason")
 
 
@@ -151,6 +152,15 @@ class ShardTables:
     def num_snippets(self) -> int:
         """S."""
         return len(self.snippet_image)
+
+    @property
+    def num_bytes(self) -> int:
+        """About how much memory the tables take."""
+        tables = [getattr(self, column.name) for column in fields(self)]
+        return sum(
+            _TEXT_BYTES * len(table) if isinstance(table, tuple) else table.nbytes
+            for table in tables
+        )
 
     def crc32(self) -> int:
         """Return the CRC-32 over all tables, the shard's ``table_crc32`` attribute."""

@@ -5,25 +5,38 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
-from tsn_core.errors import ShardError, StoreError
-from tsn_core.index import INDEX_NAME, read_index
+from tsn_core.catalog import (
+    Catalog,
+    catalog_of,
+    check_header,
+    read_catalog,
+    sha256_of,
+    unlike,
+)
+from tsn_core.errors import ShardError
+from tsn_core.index import INDEX_NAME, parse_index, read_index_bytes
 from tsn_core.location import is_remote, location
 from tsn_core.modality import StoredModality
 from tsn_core.shard_cache import cache_from_environment
+from tsn_core.shard_pool import ShardPool
 from tsn_core.shard_reader import Shard, changed
-
-_MOST_OPEN = 128  # files; large datasets have more shards than a process may open
+from tsn_core.video_names import VideoNames
 
 
 class ShardSet:
     """The videos of a folder of shards, by number or by name.
 
-    Safe to hand to worker processes, forked or spawned: only the path travels, and every process
-    opens the files for itself.
+    What ``catalog.hdf5`` says of the videos is read when the folder is opened; a shard is opened,
+    and compared with that, when a video of it is asked for first. Where there is no catalogue of
+    this ``index.json``, every shard is opened at once. A process keeps the tables and the open
+    files of those shards that it used last.
+
+    Safe to hand to worker processes, forked or spawned: the path and what the catalogue says
+    travel, and every process opens the files for itself.
 
     Of shards in an object store, those that fit into the local cache together (see
     ``tsn_core.shard_cache``) are downloaded when images of them are asked for first; of the others
@@ -34,7 +47,7 @@ class ShardSet:
         folder: The one that holds ``index.json``; may be given as a URL such as ``s3://…``.
         modality: How the units are stored.
         class_names: By class id.
-        names: Of all videos, in storage order.
+        names: Of all videos, in storage order; a sequence that is equal to a tuple of them.
         labels: Class ids, (V,) int64.
         num_snippets: Stored snippets of every video, (V,) int64.
         num_frames: Frames really decoded of every video, (V,) int64.
@@ -56,62 +69,39 @@ class ShardSet:
             InputError: The size of the cache is not a number.
         """
         self.folder = location(folder)
-        self._index_bytes = self._read_index()
-        index = read_index(self.folder)
+        data = read_index_bytes(self.folder)
+        self._index_sha256 = sha256_of(data)
+        index = parse_index(data, self.folder)
         self.dataset = index.dataset
         self.modality: StoredModality = index.modality
         self.class_names = index.class_names
         self.sampling = dict(index.sampling)
-        self._shards: dict[int, Shard] = {}
-        self._open: dict[int, None] = {}  # shards whose files are open, oldest use first
         self._files = [entry.file for entry in index.shards]
+        self._fingerprints = [entry.fingerprint for entry in index.shards]
         self._cache = cache_from_environment() if is_remote(self.folder) else None
         most = 0 if self._cache is None else self._cache.max_bytes
         totals = np.cumsum([entry.num_bytes for entry in index.shards])
         self._num_cached = int(np.searchsorted(totals, most, side="right"))
-        self._checksums: list[int] = []
-        names: list[str] = []
-        labels, counts, frames, rates = [], [], [], []
-        where: list[tuple[int, int]] = []
-        for number, entry in enumerate(index.shards):
-            shard = self._shard(number)
-            if shard.header.fingerprint != entry.fingerprint:
-                raise ShardError(
-                    f"{shard.path}: not the shard that {self.folder / 'index.json'} names; "
-                    "run extract again"
-                )
-            if shard.header.class_names != index.class_names:
-                raise ShardError(
-                    f"{shard.path}: other classes than {self.folder / 'index.json'} names; "
-                    "run extract again"
-                )
-            self._checksums.append(shard.table_crc32)
-            names.extend(shard.tables.video_name)
-            labels.append(shard.tables.video_label.astype(np.int64))
-            counts.append(np.diff(shard.tables.video_snippet))
-            frames.append(shard.tables.video_frames.astype(np.int64))
-            rates.append(shard.tables.video_fps)
-            where.extend((number, video) for video in range(shard.tables.num_videos))
-        self.names = tuple(names)
-        self.labels = np.concatenate(labels) if labels else np.empty(0, np.int64)
-        self.num_snippets = np.concatenate(counts) if counts else np.empty(0, np.int64)
-        self.num_frames = np.concatenate(frames) if frames else np.empty(0, np.int64)
-        self.fps = np.concatenate(rates) if rates else np.empty(0, np.float64)
-        known = [self.modality.to_json(), *self.class_names, *map(str, self._checksums)]
+        self._pool = ShardPool()
+        catalog = read_catalog(index, data, self.folder)
+        self._catalogued = catalog is not None
+        if catalog is None:
+            opened = (self._pool.get(n, self._open) for n in range(len(self._files)))
+            catalog = catalog_of(index, self.folder / INDEX_NAME, opened)
+        self._catalog: Catalog = catalog
+        self.names: VideoNames = catalog.names
+        self.labels = catalog.labels
+        self.num_snippets = catalog.num_snippets
+        self.num_frames = catalog.num_frames
+        self.fps = catalog.fps
+        known = [self.modality.to_json(), *self.class_names, *map(str, catalog.checksums.tolist())]
         self.digest = hashlib.sha256("\n".join(known).encode()).hexdigest()[:16]
-        self._where = where
-        self._numbers = {name: number for number, name in enumerate(names)}
-        if len(self._numbers) != len(names):
-            raise ShardError(f"{self.folder}: a video stands in two shards; run extract again")
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._numbers
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_shards": {}, "_open": {}}
+        return name in self.names
 
     def number(self, name: str) -> int:
         """Return the place of the video of that name.
@@ -119,65 +109,81 @@ class ShardSet:
         Raises:
             KeyError: There is none.
         """
-        return self._numbers[name]
+        number = int(self.names.find([name])[0])
+        if number < 0:
+            raise KeyError(name)
+        return number
+
+    def find(self, names: Sequence[str]) -> np.ndarray:
+        """Return the places of many videos, -1 where there is none of a name, (n,) int64."""
+        return self.names.find(names)
 
     def snippet_frames(self, video: int) -> np.ndarray:
         """Return the source frame that each snippet of a video begins at, (S,) int64."""
-        number, place = self._where[video]
-        return self._shard(number).snippet_frames(place)
+        shard, place = self._find(video)
+        return shard.snippet_frames(place)
 
     def snippet_units(self, video: int) -> np.ndarray:
         """Return the stored unit that each snippet of a video begins at, (S,) int64."""
-        number, place = self._where[video]
-        shard = self._shard(number)
+        shard, place = self._find(video)
         return shard.video_snippets(place) - shard.tables.video_image[place]
 
     def read(self, video: int, snippets: Sequence[int] | np.ndarray) -> np.ndarray:
         """Return snippets of one video, uint8, shape (K, L, H, W, C); see ``Shard``."""
-        shard, place = self._used(video)
+        shard, place = self._find(video, images=True)
         return shard.read_snippets(place, snippets)
 
     def unit_views(self, video: int, snippets: Sequence[int] | np.ndarray) -> list[np.ndarray]:
         """Return the units of snippets without a copy, K * L of (H, W, C) uint8; see ``Shard``."""
-        shard, place = self._used(video)
+        shard, place = self._find(video, images=True)
         return shard.unit_views(place, snippets)
 
     def unit_size(self, video: int) -> tuple[int, int]:
         """Return (height, width) in px of the stored units of a video."""
         if self.modality.height is not None and self.modality.width is not None:
             return self.modality.height, self.modality.width
-        number, place = self._where[video]
-        return self._shard(number).unit_size(place)
+        shard, place = self._find(video)
+        return shard.unit_size(place)
 
     def read_units(self, video: int, units: Sequence[int] | np.ndarray) -> np.ndarray:
         """Return stored units of one video, uint8, shape (N, H, W, C); see ``Shard``."""
-        shard, place = self._used(video)
+        shard, place = self._find(video, images=True)
         return shard.read_units(place, units)
 
     def shard_numbers(self) -> np.ndarray:
         """Return the number of the shard that each video lies in, (V,) int64, non-decreasing."""
-        return np.array([number for number, _ in self._where], np.int64)
+        return np.repeat(np.arange(len(self._files)), np.diff(self._catalog.starts))
 
-    def _used(self, video: int) -> tuple[Shard, int]:
-        """Return the shard of a video and the video's place in it; the oldest of many is closed."""
-        number, place = self._where[video]
-        shard = self._shard(number)
-        self._open.pop(number, None)
-        self._open[number] = None
-        if len(self._open) > _MOST_OPEN:
-            oldest = next(iter(self._open))
-            del self._open[oldest]
-            self._shards[oldest].close()
-        return shard, place
+    def _find(self, video: int, *, images: bool = False) -> tuple[Shard, int]:
+        """Return the shard of a video, and the video's place in it.
 
-    def _shard(self, number: int) -> Shard:
-        if number not in self._shards:
-            cache = self._cache if number < self._num_cached else None
-            shard = Shard(self.folder / self._files[number], cache)
-            if number < len(self._checksums) and shard.table_crc32 != self._checksums[number]:
-                raise ShardError(changed(shard.path))  # opened anew, in a worker process
-            self._shards[number] = shard
-        return self._shards[number]
+        Args:
+            video: Its number; negative ones count from the end.
+            images: Whether its images are to be read.
+        """
+        if not -len(self) <= video < len(self):
+            raise IndexError(f"{self.folder}: {len(self)} videos, asked for number {video}")
+        video %= len(self)
+        starts = self._catalog.starts
+        number = int(np.searchsorted(starts, video, side="right")) - 1
+        shard = self._pool.get(number, self._open_checked, images=images)
+        return shard, video - int(starts[number])
+
+    def _open(self, number: int) -> Shard:
+        cache = self._cache if number < self._num_cached else None
+        return Shard(self.folder / self._files[number], cache)
+
+    def _open_checked(self, number: int) -> Shard:
+        """Open a shard that is the one in the index and in the catalogue, or raise ShardError."""
+        shard = self._open(number)
+        check_header(shard, self._fingerprints[number], self.class_names, self.folder / INDEX_NAME)
+        if self._catalog.agrees(number, shard):
+            # equal to what is in memory already, once for all shards
+            shard.header = replace(shard.header, class_names=self.class_names)
+            return shard
+        if self._catalogued and self._is_unchanged():
+            raise ShardError(unlike(shard.path, self.folder))
+        raise ShardError(changed(shard.path))
 
     def check_unchanged(self) -> None:
         """Check that nobody has extracted into the folder since it was opened.
@@ -185,13 +191,11 @@ class ShardSet:
         Raises:
             ShardError: Somebody has.
         """
-        if self._read_index() != self._index_bytes:
+        if not self._is_unchanged():
             raise ShardError(changed(self.folder / INDEX_NAME))
 
-    def _read_index(self) -> bytes | None:
+    def _is_unchanged(self) -> bool:
         try:
-            return (self.folder / INDEX_NAME).read_bytes()
-        except StoreError:
-            raise
-        except OSError:
-            return None
+            return sha256_of(read_index_bytes(self.folder)) == self._index_sha256
+        except ShardError:
+            return False

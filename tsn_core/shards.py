@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
 
@@ -24,8 +25,10 @@ def open_shards(
 ) -> Shards:
     """Open the shards of one modality of a dataset.
 
-    Tables are read and checked now, images when they are asked for. Subsets come from the
-    manifest beside the modalities' folders, if it is there.
+    The index and its catalogue are read and checked now, the tables and images of a shard when a
+    video of it is asked for; without a catalogue all tables are read now. Subsets come from the
+    manifest beside the modalities' folders, if it is there, and it is read when they, or the splits
+    of a video, are asked for.
 
     Args:
         path: Folder of a modality's shards (``shards/hmdb51/rgb``), or of the dataset
@@ -34,8 +37,8 @@ def open_shards(
         flow: Which flow, where there are several: ``tvl1``, ``farneback`` or ``dis``.
 
     Raises:
-        InputError: No such shards there, several to choose from, or a damaged manifest.
-        ShardError: A shard is missing or damaged.
+        InputError: No such shards there, or several to choose from.
+        ShardError: The index, the catalogue or, without one, a shard is missing or damaged.
         StoreError: The object store does not answer.
 
     Examples:
@@ -62,8 +65,7 @@ def open_shards(
     else:
         shards = ShardSet(_only_folder(folder, modality, flow))
         root = folder
-    manifest = root / MANIFEST_NAME
-    return Shards(shards, manifest=read_manifest(manifest) if manifest.exists() else None)
+    return Shards(shards, manifest=ManifestFile(root / MANIFEST_NAME))
 
 
 def _only_folder(root: Path, modality: str | None, flow: str | None) -> Path:
@@ -86,6 +88,54 @@ def _what(modality: StoredModality) -> str:
     return modality.name + (f" ({modality.algorithm})" if modality.algorithm else "")
 
 
+class ManifestFile:
+    """A manifest that is read when it is asked for first, by every process for itself."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @cached_property
+    def manifest(self) -> Manifest | None:
+        """The manifest; None if there is none.
+
+        Raises:
+            InputError: It is damaged.
+        """
+        return read_manifest(self._path) if self._path.exists() else None
+
+    @cached_property
+    def splits(self) -> Mapping[str, Mapping[int, str]]:
+        """Subset by number of the split, by name of the video; empty if there is no manifest."""
+        records = () if self.manifest is None else self.manifest.records
+        return {record.name: record.splits for record in records}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_path": self._path}
+
+
+class _Splits(Mapping[int, str]):
+    """Subset of one video by number of the split, from a manifest that may still be unread."""
+
+    def __init__(self, manifest: ManifestFile, name: str) -> None:
+        self._manifest = manifest
+        self._name = name
+
+    def _found(self) -> Mapping[int, str]:
+        return self._manifest.splits.get(self._name, {})
+
+    def __getitem__(self, split: int) -> str:
+        return self._found()[split]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._found())
+
+    def __len__(self) -> int:
+        return len(self._found())
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+
 class Shards:
     """Videos of one modality, in a fixed order; see ``open_shards``.
 
@@ -101,14 +151,18 @@ class Shards:
         shard_set: ShardSet,
         numbers: np.ndarray | None = None,
         *,
-        manifest: Manifest | None = None,
+        manifest: ManifestFile,
     ) -> None:
         self.shard_set = shard_set
         self.numbers = np.arange(len(shard_set)) if numbers is None else numbers
         self._manifest = manifest
-        records = () if manifest is None else manifest.records
-        self._splits: Mapping[str, Mapping[int, str]] = {r.name: r.splits for r in records}
-        self._chosen = frozenset(self.numbers.tolist())
+
+    @cached_property
+    def _is_chosen(self) -> np.ndarray:
+        """Whether each video of the modality is one of these, (V,) bool."""
+        chosen = np.zeros(len(self.shard_set), bool)
+        chosen[self.numbers] = True
+        return chosen
 
     @property
     def folder(self) -> Path:
@@ -128,7 +182,7 @@ class Shards:
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the videos, in their order."""
-        return tuple(self.shard_set.names[number] for number in self.numbers)
+        return self.shard_set.names.take(self.numbers)
 
     @property
     def labels(self) -> np.ndarray:
@@ -153,7 +207,7 @@ class Shards:
         return map(self._video, self.numbers.tolist())
 
     def __contains__(self, name: object) -> bool:
-        return name in self.shard_set and self.shard_set.number(str(name)) in self._chosen
+        return isinstance(name, str) and bool(self._find([name])[0] >= 0)
 
     @overload
     def __getitem__(self, which: int | str) -> Video: ...
@@ -182,7 +236,11 @@ class Shards:
         Raises:
             UnknownVideoError: There is none of some name.
         """
-        return self._part(np.array([self._number(name) for name in names], np.int64))
+        names = list(names)
+        numbers = self._find(names)
+        if (numbers < 0).any():
+            raise self._unknown(names[int(np.argmax(numbers < 0))])
+        return self._part(numbers)
 
     def subset(self, split: int, subset: str) -> Shards:
         """Return the videos of a subset of a split, in the manifest's order.
@@ -196,29 +254,44 @@ class Shards:
         Raises:
             InputError: There is no manifest, split or subset of that name.
         """
-        return self.select(name for name in self._subset_names(split, subset) if name in self)
+        numbers = self._find(self._subset_names(split, subset))
+        return self._part(numbers[numbers >= 0])
 
     def missing(self, split: int, subset: str) -> tuple[str, ...]:
         """Return the names of a subset's videos that are not here, as ``subset`` takes them."""
-        return tuple(name for name in self._subset_names(split, subset) if name not in self)
+        names = self._subset_names(split, subset)
+        return tuple(name for name, n in zip(names, self._find(names).tolist()) if n < 0)
 
     def _subset_names(self, split: int, subset: str) -> tuple[str, ...]:
-        if self._manifest is None:
+        manifest = self._manifest.manifest
+        if manifest is None:
             raise InputError(
                 f"{self.folder}: no {MANIFEST_NAME} beside it, so that subsets are not known; "
                 "copy it there, or choose videos with select()"
             )
         if subset not in SUBSETS:
             raise InputError(f"unknown subset {subset!r}; choose from {', '.join(SUBSETS)}")
-        return self._manifest.subset_names(split, subset)
+        return manifest.subset_names(split, subset)
+
+    def _find(self, names: Sequence[str]) -> np.ndarray:
+        """Return where videos of these names stand in the set, -1 for those not among these."""
+        numbers = self.shard_set.find(names)
+        there = numbers >= 0
+        there[there] = self._is_chosen[numbers[there]]
+        return np.where(there, numbers, -1)
 
     def _number(self, name: str) -> int:
-        if name not in self:
-            raise UnknownVideoError(
-                f"{self.folder}: no video {name!r} among these {len(self)}; names are paths below "
-                f"the dataset's folder{f', such as {self.names[0]}' if len(self) else ''}"
-            )
-        return self.shard_set.number(name)
+        number = int(self._find([name])[0])
+        if number < 0:
+            raise self._unknown(name)
+        return number
+
+    def _unknown(self, name: str) -> UnknownVideoError:
+        first = f", such as {self.shard_set.names[int(self.numbers[0])]}" if len(self) else ""
+        return UnknownVideoError(
+            f"{self.folder}: no video {name!r} among these {len(self)}; names are paths below "
+            f"the dataset's folder{first}"
+        )
 
     def _video(self, number: int) -> Video:
         shards, name = self.shard_set, self.shard_set.names[number]
@@ -230,7 +303,7 @@ class Shards:
             int(shards.num_frames[number]),
             float(shards.fps[number]),
             int(shards.num_snippets[number]),
-            self._splits.get(name, {}),
+            _Splits(self._manifest, name),
             shards,
             number,
         )

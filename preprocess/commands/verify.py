@@ -44,6 +44,8 @@ def verify(shards: Path, repair: bool, data: Path | None, executor: Executor) ->
         from preprocess.repair import damaged_shards
         from preprocess.stored_dataset import read_stored
 
+        for catalog in [defects.catalog for defects in folders if defects.catalog is not None]:
+            catalog.unlink(missing_ok=True)  # extracting writes it anew
         stored = read_stored(shards, data)
         damaged = damaged_shards(stored, {path for defects in folders for path in defects.shards})
         _, failures = extract_again(stored, executor, damaged=damaged)
