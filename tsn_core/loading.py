@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -14,14 +13,16 @@ from tsn_core.errors import TSNError
 def stream(loader: Iterable[Any]) -> Iterator[Any]:
     """Yield a loader's batches; an error in a worker keeps its message of one line.
 
-    OpenCV is kept to one thread from here on, in this process too: its threads do not survive a
-    fork, and a forked worker would wait for them for ever.
+    OpenCV is loaded now, once for all workers that are forked, and kept to one thread from here on,
+    in this process too: its threads do not survive a fork, and a forked worker would wait for them
+    for ever.
 
     Raises:
         TSNError: As the dataset raised it.
     """
-    if "cv2" in sys.modules:
-        sys.modules["cv2"].setNumThreads(1)
+    import cv2
+
+    cv2.setNumThreads(1)
     try:
         yield from loader
     except TSNError as error:
