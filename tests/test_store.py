@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 import pytest
+import torch
 from conftest import stored, tree_bytes
 from train_helpers import (
     failure,
@@ -22,6 +23,7 @@ from train_helpers import (
 
 from train.augmentation import TrainingAugmentation
 from train.batches import BatchPlan
+from train.feed import on_device
 from train.videos import SnippetDataset, make_loader
 from tsn_core import location as location_module
 from tsn_core import shard_cache
@@ -417,7 +419,10 @@ def test_loading_processes_read_from_the_store(both, num_workers, start, gigabyt
         )
         for epoch in range(2):
             sampler.epoch = epoch
-            yield [[part.numpy().tolist() for part in batch] for batch in stream(loader)]
+            yield [
+                [part.numpy().tolist() for part in batch]
+                for batch in on_device(stream(loader), torch.device("cpu"))
+            ]
 
     expected = list(batches(local, 0))
     assert list(batches(remote, num_workers)) == expected

@@ -11,6 +11,7 @@ from train_helpers import random_videos, write_shards
 
 from train.augmentation import TrainingAugmentation, centre_view
 from train.batches import BatchPlan
+from train.feed import on_device
 from train.subsets import subset_numbers
 from train.videos import SnippetDataset, make_loader, open_modality
 from tsn_core.errors import InputError, ShardError
@@ -52,7 +53,12 @@ def batches(shards, epochs=(0, 1), *, seed=0, num_workers=0, worker_start=None, 
     found = []
     for epoch in epochs:
         sampler.epoch = epoch
-        found.append([[part.numpy().tolist() for part in batch] for batch in stream(loader)])
+        found.append(
+            [
+                [part.numpy().tolist() for part in batch]
+                for batch in on_device(stream(loader), torch.device("cpu"))
+            ]
+        )
     return found
 
 

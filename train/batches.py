@@ -64,6 +64,12 @@ class BatchPlan:
         """Return how many videos a step has, over all ranks and parts."""
         return min(self.batch_size, self.num_videos - step * self.batch_size)
 
+    @property
+    def largest_part(self) -> int:
+        """Videos of the largest part of a step."""
+        first = self.step_size(0)
+        return math.ceil(first / (self.num_parts(0) * self.num_ranks)) if first else 0
+
     def num_parts(self, step: int) -> int:
         """Return in how many parts every rank computes a step."""
         return min(self.accumulate, math.ceil(self.step_size(step) / self.num_ranks))

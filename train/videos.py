@@ -11,7 +11,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from train.augmentation import Augmentation
 from train.batches import BatchPlan, Key, PlanSampler
-from train.packed_crops import CutItem, CutVideo, Packer, Resizer
+from train.handover import CutItem, CutVideo, Packer, Resizer
+from train.slots import PREFETCH, Slots, make_slots
 from tsn_core.loading import one_thread
 from tsn_core.manifest import MANIFEST_NAME, Manifest, read_manifest
 from tsn_core.planes import by_snippet
@@ -82,12 +83,21 @@ class SnippetDataset(Dataset):
         """Return the name of a video."""
         return self._shards.names[self._videos[place]]
 
-    @property
-    def collate(self) -> Packer | Resizer:
-        """What makes a batch of what ``__getitems__`` returns."""
+    def collate(self, slots: Slots) -> Packer | Resizer:
+        """Return what makes a batch of what ``__getitems__`` returns, in slots if they are free."""
         modality = self._shards.modality
         make = Resizer if self._resize else Packer
-        return make(modality.kind, modality.snippet_length, self._input_size)
+        return make(modality.kind, modality.snippet_length, self._input_size, slots)
+
+    @property
+    def most_bytes(self) -> int:
+        """Bytes of a video's snippets in a batch; of crops to be resized, at most a whole frame."""
+        modality = self._shards.modality
+        pixels = self._input_size**2
+        if not self._resize:
+            pixels = (modality.height or 0) * (modality.width or 0)  # 0: they differ, no slots
+            pixels = min(pixels, min(modality.height or 0, modality.width or 0) ** 2)
+        return self._num_segments * modality.snippet_channels * pixels
 
     def __getitem__(self, key: Key) -> tuple[torch.Tensor, int, int, bool]:
         """Return (snippets (K, L * C, size, size) uint8, label, place, whether it counts)."""
@@ -130,15 +140,20 @@ def make_loader(
         plan: Which videos every batch holds.
         num_workers: Worker processes; 0 loads in this one.
         worker_start: ``fork``, ``spawn``, ``forkserver``, or None for the platform's usual way.
+
+    Raises:
+        InputError: There is too little shared memory for so many processes.
     """
     sampler = PlanSampler(plan)
+    slots = make_slots(num_workers, dataset.most_bytes * plan.largest_part)
     loader: DataLoader = DataLoader(
         dataset,
         batch_sampler=sampler,
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         multiprocessing_context=worker_start if num_workers else None,
-        collate_fn=dataset.collate,
+        collate_fn=dataset.collate(slots),
+        prefetch_factor=PREFETCH if num_workers else None,
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=one_thread,
         # Its own, so that starting workers draws nothing from the generator of dropout.

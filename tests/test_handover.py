@@ -1,6 +1,7 @@
 """Crops that are resized on the device, against those that loading processes resize."""
 
 import json
+import time
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,8 @@ from train_helpers import fit_arguments, random_videos, run_program, write_datas
 from train.augmentation import TrainingAugmentation
 from train.batches import BatchPlan
 from train.feed import on_device
-from train.packed_crops import PackedCrops
+from train.handover import PackedCrops
+from train.slots import Filled, make_slots
 from train.videos import SnippetDataset, make_loader
 from tsn_core.errors import InputError
 from tsn_core.loading import stream
@@ -36,7 +38,7 @@ def batches(shards, resize, *, num_workers=0, start=None, size=16):
     found = []
     for epoch in range(4):
         sampler.epoch = epoch
-        found += list(on_device(stream(loader), CPU))
+        found += [[part.clone() for part in batch] for batch in on_device(stream(loader), CPU)]
     return found
 
 
@@ -81,11 +83,48 @@ def test_loaders_hand_over_one_piece_of_memory(shards):
     )
     loader, _ = make_loader(dataset, BatchPlan(2, 2, shuffle=False, seed=0), num_workers=1)
     ((packed, labels, places, counts),) = list(stream(loader))
-    assert isinstance(packed, PackedCrops) and packed.data.is_shared()
+    assert isinstance(packed, PackedCrops) and isinstance(packed.data, Filled)
+    assert packed.data.tensor().is_shared()
     units, channels = shards.modality.snippet_length, shards.modality.channels
     pixels = sum(height * width for height, width in packed.boxes)
-    assert packed.data.numel() == pixels * channels * units * 2
+    assert packed.data.num_bytes == pixels * channels * units * 2
     assert (labels.tolist(), places.tolist(), counts.tolist()) == ([0, 1], [0, 1], [True, True])
+
+
+@pytest.mark.parametrize("resize", [True, False])
+def test_a_slot_is_not_filled_again_while_its_batch_is_looked_at(shards, resize):
+    """Batches are looked at late, when the processes have prepared all that they may."""
+    expected = [[part.clone() for part in batch] for batch in batches(shards, resize)]
+    dataset = SnippetDataset(
+        shards,
+        range(len(shards)),
+        num_segments=3,
+        input_size=16,
+        augmentation=TrainingAugmentation(True),
+        training=True,
+        seed=5,
+        resize=resize,
+    )
+    plan = BatchPlan(len(dataset), 1, shuffle=True, seed=0)
+    whole = [torch.cat([batch[0] for batch in expected[n : n + 2]]) for n in range(0, 8, 2)]
+    loader, sampler = make_loader(dataset, plan, num_workers=1, worker_start="fork")
+    for epoch in range(4):
+        sampler.epoch = epoch
+        for number, batch in enumerate(on_device(stream(loader), CPU)):
+            time.sleep(0.03)
+            assert torch.equal(batch[0][0], whole[epoch][number])
+
+
+def test_too_little_shared_memory_is_one_line(monkeypatch):
+    def full(self):
+        raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>")
+
+    monkeypatch.setattr(torch.Tensor, "share_memory_", full)
+    with pytest.raises(InputError) as caught:
+        make_slots(4, 1_000_000)
+    text = str(caught.value)
+    assert text.startswith("4 loading processes need 12 MB of shared memory")
+    assert "--workers" in text and "\n" not in text
 
 
 def test_modalities_that_are_mirrored_by_code_are_refused(tmp_path):

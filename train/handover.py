@@ -1,4 +1,4 @@
-"""Crops of a batch as they were cut out, of many sizes, to be resized where the network runs."""
+"""What loading processes hand over: snippets, or crops to be resized where the network runs."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch.nn import functional
-from torch.utils.data import default_collate, get_worker_info
 
 from train.augmentation import View
+from train.slots import Filled, Slots
 from tsn_core.errors import InputError
 from tsn_core.modality import Modality, get_modality
 
@@ -35,6 +35,34 @@ class CutVideo:
         return [unit[top : top + height, left : left + width] for unit in self.units]
 
 
+Memory = torch.Tensor | Filled  # (B,) uint8, here or in a slot
+
+
+def _opened(memory: Memory) -> torch.Tensor:
+    return memory.tensor() if isinstance(memory, Filled) else memory
+
+
+@dataclass(frozen=True)
+class ReadySnippets:
+    """The snippets of a batch, of the size that the network takes.
+
+    Attributes:
+        data: All pixels, (B,) uint8.
+        shape: (N, K, L * C, size, size).
+    """
+
+    data: Memory
+    shape: tuple[int, ...]
+
+    def pin_memory(self) -> ReadySnippets:
+        """Return the same in pinned memory; the loader asks for it."""
+        return replace(self, data=_opened(self.data).pin_memory())
+
+    def on(self, device: torch.device) -> torch.Tensor:
+        """Return the snippets on a device; on a CPU, until the next batch is asked for."""
+        return _opened(self.data).view(self.shape).to(device, non_blocking=True)
+
+
 @dataclass(frozen=True)
 class PackedCrops:
     """The crops of a batch, one after the other in one piece of memory.
@@ -53,7 +81,7 @@ class PackedCrops:
         modality: Name of the modality.
     """
 
-    data: torch.Tensor
+    data: Memory
     boxes: tuple[tuple[int, int], ...]
     mirrored: tuple[bool, ...]
     num_snippets: int
@@ -63,13 +91,13 @@ class PackedCrops:
 
     def pin_memory(self) -> PackedCrops:
         """Return the same in pinned memory; the loader asks for it."""
-        return replace(self, data=self.data.pin_memory())
+        return replace(self, data=_opened(self.data).pin_memory())
 
     def on(self, device: torch.device) -> torch.Tensor:
         """Return the snippets on a device, (N, K, L * C, size, size) uint8."""
         kind, size = get_modality(self.modality), self.size
         channels, count = kind.unit_channels, self.num_snippets * self.snippet_length
-        data = self.data.to(device, non_blocking=True)
+        data = _opened(self.data).to(device, non_blocking=True)
         lengths = [height * width * channels * count for height, width in self.boxes]
         videos = data.split(lengths)
         out = torch.empty(
@@ -106,29 +134,31 @@ CutItem = tuple[CutVideo, int, int, bool]  # label, place, whether it counts
 
 
 class Resizer:
-    """Makes a batch of snippets from what was cut, in the memory that it is handed over in."""
+    """Makes a batch of ``ReadySnippets`` from what was cut."""
 
-    def __init__(self, kind: Modality, snippet_length: int, size: int) -> None:
+    def __init__(self, kind: Modality, snippet_length: int, size: int, slots: Slots) -> None:
         self._kind = kind
         self._snippet_length = snippet_length
         self._size = size
+        self._slots = slots
 
     def __call__(self, items: Sequence[CutItem]) -> list[Any]:
-        """Return snippets (N, K, L * C, size, size) uint8, and what follows them as tensors."""
+        """Return the snippets, labels, places and whether they count."""
         length, channels, size = self._snippet_length, self._kind.unit_channels, self._size
         count = len(items[0][0].units)
-        out = _shared(len(items) * count * channels * size * size)
-        planes = out.numpy().reshape(len(items), count, channels, size, size)
+        memory, filled = self._slots.take(len(items) * count * channels * size * size)
+        planes = memory.numpy().reshape(len(items), count, channels, size, size)
         for (video, *_), place in zip(items, planes):
             video.view.of(video.units, size, self._kind, out=place)
-        snippets = out.view(len(items), count // length, length * channels, size, size)
-        return [snippets, *default_collate([item[1:] for item in items])]
+        shape = (len(items), count // length, length * channels, size, size)
+        snippets = ReadySnippets(memory if filled is None else filled, shape)
+        return [snippets, *_columns(items)]
 
 
 class Packer:
     """Makes a batch of ``PackedCrops`` from what was cut."""
 
-    def __init__(self, kind: Modality, snippet_length: int, size: int) -> None:
+    def __init__(self, kind: Modality, snippet_length: int, size: int, slots: Slots) -> None:
         """Say what the crops are.
 
         Raises:
@@ -142,19 +172,20 @@ class Packer:
         self._kind = kind
         self._snippet_length = snippet_length
         self._size = size
+        self._slots = slots
 
     def __call__(self, items: Sequence[CutItem]) -> list[Any]:
-        """Return ``PackedCrops``, and what follows them as tensors."""
+        """Return the crops, labels, places and whether they count."""
         videos = [item[0] for item in items]
         crops = [video.crops for video in videos]
-        data = _shared(sum(crop.size for one in crops for crop in one))
-        memory, place = data.numpy(), 0
+        memory, filled = self._slots.take(sum(crop.size for one in crops for crop in one))
+        pixels, place = memory.numpy(), 0
         for crop in (crop for one in crops for crop in one):
             part = crop.transpose(2, 0, 1) if self._kind.stacked else crop
-            memory[place : place + crop.size].reshape(part.shape)[...] = part
+            pixels[place : place + crop.size].reshape(part.shape)[...] = part
             place += crop.size
         packed = PackedCrops(
-            data=data,
+            data=memory if filled is None else filled,
             boxes=tuple(video.view.box[2:] for video in videos),
             mirrored=tuple(bool(video.view.mirrored) for video in videos),
             num_snippets=len(videos[0].units) // self._snippet_length,
@@ -162,12 +193,9 @@ class Packer:
             size=self._size,
             modality=self._kind.name,
         )
-        return [packed, *default_collate([item[1:] for item in items])]
+        return [packed, *_columns(items)]
 
 
-def _shared(num_bytes: int) -> torch.Tensor:
-    """Return (num_bytes,) uint8; in a loading process, memory that it shares with the trainer."""
-    if get_worker_info() is None:
-        return torch.empty(num_bytes, dtype=torch.uint8)
-    storage = torch.UntypedStorage._new_shared(num_bytes)  # as default_collate does
-    return torch.empty(0, dtype=torch.uint8).set_(storage)
+def _columns(items: Sequence[CutItem]) -> list[np.ndarray]:
+    """Return labels, places and whether they count; as arrays, which need no shared memory."""
+    return [np.array(column) for column in zip(*(item[1:] for item in items))]
