@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from conftest import add_video, header_of, stored
 
-from tsn_core.check import folder_defects
-from tsn_core.errors import ShardError
+from tsn_core.check import folder_defects, modality_folders
+from tsn_core.errors import InputError, ShardError
 from tsn_core.index import Index, ShardEntry, read_index, write_index
 from tsn_core.shard_reader import Shard
 from tsn_core.shard_writer import ShardWriter
@@ -293,3 +293,14 @@ def test_an_index_reads_back(folder):
     assert read_index(folder) == index
     with pytest.raises(ShardError):
         read_index(folder.parent)
+
+
+def test_a_folder_that_must_not_be_read_is_not_passed_over(folder, monkeypatch):
+    def walk(root, onerror):
+        onerror(FileNotFoundError(2, "No such file or directory", "gone"))
+        onerror(PermissionError(13, "Permission denied", str(folder)))
+        yield
+
+    monkeypatch.setattr("os.walk", walk)
+    with pytest.raises(InputError, match=f"cannot be looked through: {folder}: Permission denied"):
+        modality_folders(folder.parent)

@@ -132,6 +132,22 @@ def test_class_folder_without_videos(tmp_path, kind):
     )
 
 
+def test_class_folder_without_permission(tmp_path, monkeypatch):
+    data = make(tmp_path, {"walk/a.avi": "", "run/b.avi": ""})
+    iterdir = Path.iterdir
+
+    def refuse(folder):
+        if folder.name == "run":
+            raise PermissionError(13, "Permission denied")
+        return iterdir(folder)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    assert failure("folder", data) == (
+        f"{data / 'run'}: class folder cannot be read: Permission denied; allow that, or take it "
+        "out of there"
+    )
+
+
 def test_no_class_folders(tmp_path):
     data = make(tmp_path, {"a.avi": ""})
     assert failure("folder", data) == (

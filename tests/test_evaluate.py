@@ -417,8 +417,8 @@ def test_shards_may_have_moved(trained, run, tmp_path):
     config = json.loads((run / "config.json").read_text())
     (run / "config.json").write_text(json.dumps({**config, "shards": "/gone"}))
     assert failure("evaluate", run, *QUICK) == (
-        "error: /gone/rgb/index.json: not there; extract that modality, or let an unfinished "
-        "extraction finish\n"
+        f"error: /gone: the shards that {run} was trained on are not there any more; name them "
+        "with --shards\n"
     )
     assert run_program("evaluate", run, "--shards", moved, *QUICK).exit_code == 0
 

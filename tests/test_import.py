@@ -390,6 +390,16 @@ def test_tars_cannot_be_imported_and_it_says_so(program, tmp_path):
     )
 
 
+def test_a_text_file_is_no_archive(program, tmp_path):
+    source = tmp_path / "classes.txt"
+    source.write_text("walk\n")
+    result = program("import", source, "--out", tmp_path / "shards")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"error: {source}: a folder of images, or a ZIP archive of them, expected\n"
+    )
+
+
 def test_an_export_takes_no_settings(program, tmp_path):
     (tmp_path / "tsn-export.json").write_text("{}")
     result = program("import", tmp_path, "--size", "8x8", "--dense", "--out", tmp_path / "shards")

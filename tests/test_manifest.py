@@ -1,6 +1,7 @@
 """The manifest: round trips, and every message it has for a bad one."""
 
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -125,26 +126,30 @@ def test_names_differ():
     assert str(caught.value) == "d: duplicate video name 'x.avi'; names must differ"
 
 
+ANEW = "; the same extract or scan writes it anew"
 RECORD = '{"name": "x.avi", "label": 0, "splits": {}}'
 
 
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ([], "{path}, line 1: a line with format 'tsn-manifest' expected"),
-        (["[]"], "{path}, line 1: a line with format 'tsn-manifest' expected"),
-        (['{"format": "other"}'], "{path}, line 1: a line with format 'tsn-manifest' expected"),
+        ([], "{path}, line 1: a line with format 'tsn-manifest' expected{anew}"),
+        (["[]"], "{path}, line 1: a line with format 'tsn-manifest' expected{anew}"),
+        (
+            ['{"format": "other"}'],
+            "{path}, line 1: a line with format 'tsn-manifest' expected{anew}",
+        ),
         (
             [HEAD.replace("1", "2")],
             "{path}, line 1: format version 1 expected, got 2; scan again, or update this package",
         ),
         (
             ['{"format": "tsn-manifest", "version": 1}'],
-            "{path}, line 1: not a line of a manifest: KeyError('dataset')",
+            "{path}, line 1: not a line of a manifest: KeyError('dataset'){anew}",
         ),
         (
             [HEAD, RECORD, '{"name": "y.avi"}'],
-            "{path}, line 3: not a line of a manifest: KeyError('splits')",
+            "{path}, line 3: not a line of a manifest: KeyError('splits'){anew}",
         ),
         (
             [HEAD, RECORD.replace(": 0", ': "0"')],
@@ -177,7 +182,7 @@ def test_a_bad_manifest_is_named_with_its_line(tmp_path, lines, message):
     path.write_text("".join(f"{line}\n" for line in lines))
     with pytest.raises(InputError) as caught:
         read_manifest(path)
-    assert str(caught.value) == message.format(path=path)
+    assert str(caught.value) == message.format(path=path, anew=ANEW)
 
 
 def test_a_line_that_is_no_json_is_named(tmp_path):
@@ -185,9 +190,8 @@ def test_a_line_that_is_no_json_is_named(tmp_path):
     path.write_text(HEAD + "\n" + RECORD[:-5] + "\n")
     with pytest.raises(InputError) as caught:
         read_manifest(path)
-    assert str(caught.value).startswith(
-        f"{path}, line 2: not a line of a manifest: JSONDecodeError"
-    )
+    assert str(caught.value).startswith(f"{path}, line 2: cut short or damaged: ")
+    assert str(caught.value).endswith(ANEW)
 
 
 def test_no_manifest(tmp_path):
@@ -207,7 +211,7 @@ def test_a_manifest_that_is_no_text(tmp_path):
         read_manifest(path)
     assert str(caught.value) == (
         f"{path}: cannot be read: 'utf-8' codec can't decode byte 0xff in position 0: "
-        "invalid start byte"
+        f"invalid start byte{ANEW}"
     )
 
 
@@ -241,3 +245,15 @@ def test_a_manifest_is_replaced_as_a_whole(tmp_path, monkeypatch):
         write_manifest(Manifest("new", ("a",), ()), path)
     assert json.loads(path.read_text())["dataset"] == "old"
     assert [file.name for file in tmp_path.iterdir()] == ["m.jsonl"]
+
+
+def test_a_manifest_without_permission(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(InputError) as caught:
+        read_manifest(tmp_path / "m.jsonl")
+    assert str(caught.value) == (
+        f"{tmp_path / 'm.jsonl'}: cannot be read: Permission denied; allow that"
+    )

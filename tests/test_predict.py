@@ -3,10 +3,12 @@
 The oracle is what a user would otherwise type: extract, evaluate, fuse and windows.
 """
 
+import io
 import json
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import cv2
@@ -18,6 +20,7 @@ from conftest import claim_frames, decode_all, moving_frames, write_clip
 from encoding import encode, turn
 from file_server import Served, serving
 from PIL import Image
+from rich.console import Console
 from train_helpers import run_program
 
 from preprocess import isolation
@@ -29,6 +32,8 @@ from tsn_app import stream as stream_module
 from tsn_app.frame_buffer import FrameBuffer
 from tsn_app.overlay import captioned, write_overlay
 from tsn_app.predict_cli import main
+from tsn_app.prediction import Prediction
+from tsn_app.prediction_text import table
 from tsn_app.stream import Stream, is_stream
 from tsn_core.errors import InputError, VideoError
 from tsn_core.torchvision_models import load_torchvision
@@ -647,3 +652,17 @@ def test_a_video_in_memory_reads_as_a_shard(root):
         assert getattr(video, name).tolist() == [getattr(shards, name)[number]]
     assert (video.modality, dict(video.sampling)) == (shards.modality, dict(shards.sampling))
     assert (len(video.names), video.labels.tolist()) == (1, [0])
+
+
+@pytest.mark.parametrize("width", [36, 40, 100])
+def test_percentages_are_seen_in_every_terminal(width):
+    class_names = ["both_arms_sideways_up", "one_arm_raise_wave"]
+    ensemble = SimpleNamespace(predictors=[None], names=["rgb"], class_names=class_names)
+    scores = np.array([[4.0, 1.0]], np.float32)
+    prediction = Prediction("a.avi", None, 1.0, scores, scores[0], None)
+    console = Console(width=width, file=io.StringIO())
+    console.print(table(ensemble, prediction, 2, console.width))
+    lines = console.file.getvalue().splitlines()
+    assert len(lines) == 2
+    assert "95.3 %" in lines[0] and "█" in lines[0]
+    assert "4.7 %" in lines[1]

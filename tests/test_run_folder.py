@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import random
+from pathlib import Path
 
 import pytest
 import torch
@@ -247,7 +248,30 @@ def test_a_checkpoint_without_settings_is_refused(tmp_path):
     )
 
 
-@pytest.mark.parametrize("text", [None, "{", "[]", "{}", '{"shards": "x"}'])
+def test_damaged_settings_are_not_called_missing(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text("{")
+    assert message(RunFolder(tmp_path).read_config) == (
+        f"{path}: damaged: no JSON; copy it again, or delete the run's folder and train again"
+    )
+
+
+def test_what_must_not_be_read_is_not_to_be_deleted(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / "last.pt").touch()
+    monkeypatch.setattr(Path, "read_text", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
+    assert message(RunFolder(tmp_path).read_config) == (
+        f"{tmp_path / 'config.json'}: cannot be read: Permission denied; allow that"
+    )
+    assert message(load_checkpoint, tmp_path / "last.pt") == (
+        f"{tmp_path / 'last.pt'}: cannot be read: Permission denied; allow that"
+    )
+
+
+@pytest.mark.parametrize("text", [None, "[]", "{}", '{"shards": "x"}'])
 def test_a_folder_that_is_no_run(tmp_path, text):
     path = tmp_path / "config.json"
     if text is not None:

@@ -112,7 +112,8 @@ def test_damaged_files(tmp_path):
     array = tmp_path / "array.npy"
     np.save(array, np.zeros(3))
     assert message(read_scores, array) == (
-        f"{array}: damaged, or not a scores file; evaluate the run again"
+        f"{array}: damaged, or not a scores file; take those of another program over with "
+        "tsn-train import-scores"
     )
 
 
@@ -270,6 +271,9 @@ def test_weights_that_do_not_fit():
     parts = [scores_of("rgb"), scores_of("flow-dis")]
     assert message(fuse, parts, [1.0]) == "2 weights expected, one for each input, got 1"
     assert message(fuse, parts, [1.0, float("nan")]) == "weights must be finite numbers, got nan"
+    assert message(fuse, parts, [0.0, 0.0]) == (
+        "weights are all 0, which leaves no scores; give one that is not"
+    )
 
 
 # --- the program ---

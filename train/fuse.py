@@ -71,7 +71,7 @@ def fuse(parts: Sequence[Scores], weights: Sequence[float] | None) -> Scores:
         tested with different numbers of them.
 
     Raises:
-        InputError: There are not as many weights as parts, or one is not finite.
+        InputError: There are not as many weights as parts, one is not finite, or all are 0.
     """
     chosen = [default_weight(part.name) for part in parts] if weights is None else list(weights)
     if len(chosen) != len(parts):
@@ -79,6 +79,8 @@ def fuse(parts: Sequence[Scores], weights: Sequence[float] | None) -> Scores:
     for weight in chosen:
         if not math.isfinite(weight):
             raise InputError(f"weights must be finite numbers, got {weight}")
+    if not any(chosen):
+        raise InputError("weights are all 0, which leaves no scores; give one that is not")
     total = sum(weight * part.video_scores for weight, part in zip(chosen, parts))
     total = np.asarray(total, dtype=np.float32)
     first = parts[0]

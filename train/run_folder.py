@@ -96,13 +96,20 @@ class RunFolder:
         """Return ``config.json``.
 
         Raises:
-            CheckpointError: The folder is not that of a run.
+            CheckpointError: The folder is not that of a run, or the file cannot be read.
         """
         path = self.path / "config.json"
         try:
             config = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except PermissionError as error:
+            raise CheckpointError(f"{path}: cannot be read: {error.strerror}; allow that") from None
+        except OSError:
             config = None
+        except ValueError:  # cut short, perhaps
+            raise CheckpointError(
+                f"{path}: damaged: no JSON; copy it again, or delete the run's folder and train "
+                "again"
+            ) from None
         if not isinstance(config, dict) or any(key not in config for key in _CONFIG_KEYS):
             raise CheckpointError(
                 f"{path}: no settings of a run there; give the folder that tsn-train fit made"

@@ -105,8 +105,13 @@ def read_scores(path: Path, subset: str = "test") -> Scores:
         raise InputError(
             f"{file}: not a scores file: no {error.args[0]} in it; evaluate the run again"
         ) from None
+    except PermissionError as error:
+        raise InputError(f"{file}: cannot be read: {error.strerror}; allow that") from None
     except Exception:  # NumPy answers hostile bytes with many kinds, some advise to unpickle them
-        raise InputError(f"{file}: damaged, or not a scores file; evaluate the run again") from None
+        remedy = "evaluate the run again"
+        if file.suffix != ".npz":
+            remedy = "take those of another program over with tsn-train import-scores"
+        raise InputError(f"{file}: damaged, or not a scores file; {remedy}") from None
     defect = _defect(scores)
     if defect:
         raise InputError(f"{file}: not a scores file: {defect}; evaluate the run again")

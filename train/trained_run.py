@@ -14,7 +14,7 @@ from train.leakage import hashes
 from train.run_folder import RunFolder, chosen_checkpoint, load_checkpoint
 from train.subsets import subset_names
 from tsn_core.errors import CheckpointError, InputError
-from tsn_core.location import location
+from tsn_core.location import is_remote, location
 from tsn_core.manifest import MANIFEST_NAME, Manifest, read_manifest
 from tsn_core.shard_set import ShardSet
 from tsn_core.tsn import TSN
@@ -68,6 +68,11 @@ def open_run(run: Path, *, shards: Path | None = None, checkpoint: str = "auto")
     if shards is None and not config["shards"]:
         raise InputError(f"{run}: was imported without shards; name them with --shards")
     root = location(config["shards"]) if shards is None else shards
+    if shards is None and not is_remote(root) and not root.is_dir():
+        raise InputError(
+            f"{root}: the shards that {run} was trained on are not there any more; name them with "
+            "--shards"
+        )
     shard_set = ShardSet(root / config["modality_folder"])
     manifest = read_manifest(root / MANIFEST_NAME)
     check_labels(manifest, shard_set)

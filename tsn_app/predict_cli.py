@@ -272,7 +272,7 @@ class _Work:
             return
         console = Console(highlight=False)
         console.print(prediction.name, style="bold", markup=False, soft_wrap=True)
-        console.print(table(self.ensemble, prediction, self._top))
+        console.print(table(self.ensemble, prediction, self._top, console.width))
         if timeline is not None:
             for line in action_lines(timeline.found, self.ensemble.class_names):
                 console.print(line, markup=False, soft_wrap=True)
@@ -316,7 +316,9 @@ class _Work:
                 return
             with Live(console=console, auto_refresh=False) as live:
                 for _, prediction in predictions:
-                    live.update(table(self.ensemble, prediction, self._top), refresh=True)
+                    live.update(
+                        table(self.ensemble, prediction, self._top, console.width), refresh=True
+                    )
         except KeyboardInterrupt:
             click.echo("stopped", err=True)
         finally:

@@ -15,28 +15,39 @@ from train.timeline import Timeline, actions_to_json
 from tsn_app.prediction import Ensemble, Prediction
 from tsn_core.version import __version__
 
-_BAR = 24  # letters
+_BAR, _SHORT_BAR = 24, 8  # letters
+_NARROW = 60  # letters of a terminal
+_PERCENT = len("100.0 %")
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
-def bar(share: float) -> str:
+def bar(share: float, length: int = _BAR) -> str:
     """Return a bar of that share of the full length, to an eighth of a letter.
 
     Examples:
         >>> bar(0.5), bar(0.01)
         ('████████████', '▎')
     """
-    eighths = round(share * _BAR * 8)
+    eighths = round(share * length * 8)
     return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
 
 
-def table(ensemble: Ensemble, prediction: Prediction, count: int) -> Table:
-    """Return the most probable classes as bars, best first, and what each network says."""
+def table(ensemble: Ensemble, prediction: Prediction, count: int, width: int = 80) -> Table:
+    """Return the most probable classes as bars, best first, and what each network says.
+
+    Args:
+        ensemble: What predicted.
+        prediction: Of it.
+        count: How many classes.
+        width: Of the terminal, in letters; where that is little, bars are shorter.
+    """
+    narrow = width < _NARROW
+    length = _SHORT_BAR if narrow else _BAR
     several = len(ensemble.predictors) > 1
     grid = Table.grid(padding=(0, 2))
     grid.add_column(no_wrap=True, overflow="ellipsis", max_width=28)
-    grid.add_column(justify="right")
-    grid.add_column(min_width=_BAR, no_wrap=True)
+    grid.add_column(min_width=_PERCENT if narrow else None, justify="right", no_wrap=True)
+    grid.add_column(min_width=length, no_wrap=True)
     for _ in ensemble.predictors if several else ():
         grid.add_column(justify="right", style="dim", no_wrap=True)
     if several:
@@ -48,7 +59,7 @@ def table(ensemble: Ensemble, prediction: Prediction, count: int) -> Table:
         grid.add_row(
             Text(ensemble.class_names[label]),
             f"{100 * share:.1f} %",
-            Text(bar(share), style="cyan" if place == 0 else "blue"),
+            Text(bar(share, length), style="cyan" if place == 0 else "blue"),
             *columns,
         )
     return grid

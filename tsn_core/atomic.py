@@ -15,10 +15,12 @@ from tsn_core.errors import OutputError, TSNError
 from tsn_core.location import RemotePath, is_remote, location
 
 TEMPORARY_SUFFIX = ".tmp"
+_MOST_BYTES = 200  # of a name within the 255 that file systems take, so that more can be added
 _DISK_ERRORS = (errno.EIO, errno.ENOSPC, errno.EDQUOT)
 
 
 _REMEDIES = {
+    errno.ENAMETOOLONG: "shorten the name",
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "allow that or choose another place"),
     **dict.fromkeys((errno.EMFILE, errno.ENFILE), "allow more open files (ulimit -n)"),
     **dict.fromkeys((errno.EIO, errno.ESTALE), "check the disk or choose another place"),
@@ -43,7 +45,8 @@ def unwritable(
 def temporary_path(path: Path) -> Path:
     """Return a name under which to write ``path`` first: in its folder, and nobody else's."""
     token = f"{os.getpid()}-{secrets.token_hex(4)}"  # other machines may write there, too
-    return path.with_name(f".{path.name}.{token}{TEMPORARY_SUFFIX}")
+    name = os.fsencode(path.name)[:_MOST_BYTES].decode(errors="ignore")
+    return path.with_name(f".{name}.{token}{TEMPORARY_SUFFIX}")
 
 
 def publish(temporary: Path, path: Path) -> None:

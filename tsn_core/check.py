@@ -10,7 +10,7 @@ from pathlib import Path
 from tsn_core.catalog import CATALOG_NAME, Catalog, read_catalog, unlike
 from tsn_core.errors import InputError, ShardError, TSNError, one_line
 from tsn_core.index import INDEX_NAME, Index, ShardEntry, parse_index, read_index_bytes
-from tsn_core.location import location
+from tsn_core.location import is_remote, location
 from tsn_core.shard_reader import Shard
 
 
@@ -23,6 +23,8 @@ def modality_folders(root: str | os.PathLike[str]) -> list[Path]:
     """
     root = location(root)
     try:
+        if not is_remote(root):
+            _check_readable(root)
         files = [*root.rglob(INDEX_NAME), *root.rglob("shard-*.h5")]
     except OSError as error:
         if isinstance(error, TSNError):
@@ -32,6 +34,17 @@ def modality_folders(root: str | os.PathLike[str]) -> list[Path]:
             "folder of a dataset's shards, such as shards/hmdb51"
         ) from None
     return sorted({file.parent for file in files})
+
+
+def _check_readable(root: Path) -> None:
+    """Raise an OSError where a folder at or below ``root`` must not be read: ``rglob`` skips it."""
+
+    def refuse(error: OSError) -> None:
+        if isinstance(error, PermissionError):
+            raise error
+
+    for _ in os.walk(root, onerror=refuse):
+        pass
 
 
 @dataclass(frozen=True)

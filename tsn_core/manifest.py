@@ -24,6 +24,7 @@ from tsn_core.location import location
 MANIFEST_NAME = "manifest.jsonl"  # beside the shards of a dataset
 SUBSETS = ("train", "val", "test")
 _FORMAT, _VERSION = "tsn-manifest", 1
+_ANEW = "the same extract or scan writes it anew"
 _MOST_SHARDS = 1 << 31
 _scan: Any = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 
@@ -208,13 +209,14 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{path}: cannot be read: {reason}") from None
+        remedy = "allow that" if isinstance(error, PermissionError) else _ANEW
+        raise InputError(f"{path}: cannot be read: {reason}; {remedy}") from None
     number = 1
     records = []
     try:
         head = json.loads(lines[0]) if lines[0] else {}
         if not isinstance(head, dict) or head.get("format") != _FORMAT:
-            raise InputError(f"a line with format {_FORMAT!r} expected")
+            raise InputError(f"a line with format {_FORMAT!r} expected; {_ANEW}")
         if head["version"] != _VERSION:
             raise InputError(
                 f"format version {_VERSION} expected, got {head['version']}; "
@@ -241,8 +243,11 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
             records.append(Record(entry["name"], entry["label"], splits, shard, origin))
     except InputError as error:
         raise InputError(f"{path}, line {number}: {error}") from None
+    except json.JSONDecodeError as error:
+        message = f"{path}, line {number}: cut short or damaged: {error.msg}; {_ANEW}"
+        raise InputError(message) from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        message = f"{path}, line {number}: not a line of a manifest: {error!r}"
+        message = f"{path}, line {number}: not a line of a manifest: {error!r}; {_ANEW}"
         raise InputError(message) from None
     try:
         return Manifest(dataset, tuple(class_names), tuple(records))

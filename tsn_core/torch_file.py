@@ -29,6 +29,8 @@ def read_torch_file(path: str | os.PathLike[str], remedy: str) -> Any:
     try:
         file = Path(path).open("rb")  # noqa: SIM115 - closed below
     except OSError as error:
+        if isinstance(error, PermissionError):
+            remedy = "allow that"
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}; {remedy}") from None
     with file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about pickle protocols, of bytes that are no pickle

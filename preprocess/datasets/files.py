@@ -125,15 +125,22 @@ def class_videos(root: Path) -> dict[str, list[Path]]:
     split lists.
 
     Raises:
-        InputError: There is no class folder, or one without videos.
+        InputError: There is no class folder, or one without videos, or one that cannot be read.
     """
     found = {}
     for folder in sorted(root.iterdir()):
         if not folder.is_dir() or folder.name.startswith(".") or folder.name == "splits":
             continue
+        try:
+            files = list(folder.iterdir())
+        except OSError as error:
+            raise InputError(
+                f"{folder}: class folder cannot be read: {error.strerror}; allow that, or take it "
+                "out of there"
+            ) from None
         videos = sorted(
             file
-            for file in folder.iterdir()
+            for file in files
             if file.suffix.lower() in VIDEO_SUFFIXES and not file.name.startswith(".")
         )
         if not videos:

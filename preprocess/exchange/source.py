@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from preprocess.download.archive import DamagedError, read_kind, safe_path, zip_errors, zip_kind
-from tsn_core.errors import ArchiveError, InputError
+from tsn_core.errors import ArchiveError, InputError, TSNError
 
 _IMAGE = re.compile(r"([A-Za-z0-9_]*?)([0-9]{1,9})\.(jpg|jpeg|png)", re.IGNORECASE)
 _SLOTS = {
@@ -227,7 +227,10 @@ def _zip_files(path: Path) -> Iterator[tuple[str, str]]:
             yield head + slash, name
 
 
-def _damaged(path: Path, error: DamagedError) -> ArchiveError:
+def _damaged(path: Path, error: DamagedError) -> TSNError:
+    """Return the error of an archive that cannot be read, or of a file that never was one."""
+    if path.suffix.lower() != ".zip" and not zipfile.is_zipfile(path):
+        return InputError(f"{path}: a folder of images, or a ZIP archive of them, expected")
     return ArchiveError(f"{path}: damaged or cut short: {error}; copy it again")
 
 
