@@ -132,6 +132,26 @@ def test_class_folder_without_videos(tmp_path, kind):
     )
 
 
+def test_split_lists_that_are_empty(tmp_path):
+    data = make(tmp_path, {"walk/a.avi": "", "splits/train_split_1.txt": "\n"})
+    assert failure("folder", data) == (
+        f"{data / 'splits' / 'train_split_1.txt'}: no videos listed, nor in other split lists; "
+        "'path label' lines expected, or no lists, for every fifth video to be for testing"
+    )
+
+
+def test_a_split_list_of_another_name_is_not_passed_over_in_silence(tmp_path):
+    data = make(tmp_path, {"walk/a.avi": "", "splits/train_split_one.txt": "walk/a.avi 0\n"})
+    with pytest.warns(UserWarning, match=r"train_split_one\.txt: not read; names of split lists"):
+        scan_dataset("folder", data)
+
+
+def test_names_among_numbers_are_pointed_out(tmp_path):
+    data = make(tmp_path, {"l.txt": "# list\na.avi 0\nb.avi 1\n"})
+    with pytest.warns(UserWarning, match=r"l\.txt, line 1: label 'list' is a name, 0 elsewhere"):
+        assert scan_dataset("list", data, [data / "l.txt"]).class_names == ("0", "1", "list")
+
+
 def test_class_folder_without_permission(tmp_path, monkeypatch):
     data = make(tmp_path, {"walk/a.avi": "", "run/b.avi": ""})
     iterdir = Path.iterdir

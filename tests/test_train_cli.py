@@ -123,6 +123,11 @@ def test_help_shows_an_example_that_parses(command, example):
             + ".",
         ),
         (
+            "fit --shards s --modality flow-tvl1 --out x",
+            "Invalid value for '--modality': 'flow-tvl1' is two options: --modality flow "
+            "--flow tvl1",
+        ),
+        (
             "fit --shards s --modality rgb --consensus mean --out x",
             "Invalid value for '--consensus': 'mean' is not one of "
             "'avg', 'max', 'topk', 'weighted', 'attention', 'gru'.",

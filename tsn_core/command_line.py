@@ -20,7 +20,7 @@ from tsn_core.completion import completion
 from tsn_core.errors import TSNError
 from tsn_core.help_text import document
 from tsn_core.location import location
-from tsn_core.modality import MODALITIES, modality_names
+from tsn_core.modality import MODALITIES, get_modality, modality_names
 
 
 class Program(click.Group):
@@ -151,6 +151,9 @@ class ModalityName(click.ParamType):
         """Return the name; only that of a registered modality needs a look at the packages."""
         if value in MODALITIES and value not in self._without:
             return value
+        name, _, flow = str(value).partition("-")
+        if flow and name in MODALITIES and get_modality(name).has_algorithm:
+            self.fail(f"{value!r} is two options: --modality {name} --flow {flow}", param, ctx)
         return self._choice().convert(value, param, ctx)
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:

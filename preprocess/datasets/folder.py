@@ -9,6 +9,8 @@ alphabetical otherwise. Without lists, every fifth video of each class is for te
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,6 +30,7 @@ from tsn_core.errors import InputError
 from tsn_core.manifest import Manifest, Record
 
 _MOST_DIGITS = 9  # of a class id
+_LIKE_A_LIST = re.compile(r"(train|val|test)[_-]?(split|list)", re.IGNORECASE)
 
 
 def scan_folder(data: Path) -> Manifest:
@@ -80,10 +83,18 @@ def _read_splits(
 ) -> dict[str, dict[int, str]]:
     splits: dict[str, dict[int, str]] = defaultdict(dict)
     ids = class_ids(class_names)
+    lists = []
     for path in sorted(first_folder(data, ["splits"]).glob("*.txt")):
         place = split_of(path)
         if place is None:
+            if _LIKE_A_LIST.match(path.stem):
+                warnings.warn(
+                    f"{path}: not read; names of split lists are train_split_1.txt, "
+                    "test_split_1.txt and so on",
+                    stacklevel=2,
+                )
             continue
+        lists.append(path)
         subset, split = place
         for line in read_lines(path):
             name, label = line.path_and_label()
@@ -101,6 +112,11 @@ def _read_splits(
                     f"the list says {class_names[number]}"
                 )
             assign(splits[name], split, subset, line, name)
+    if lists and not splits:
+        raise InputError(
+            f"{lists[0]}: no videos listed, nor in other split lists; 'path label' lines expected, "
+            "or no lists, for every fifth video to be for testing"
+        )
     return splits
 
 

@@ -160,6 +160,18 @@ def _relative(line: Line, name: str, data: Path) -> str:
         raise line.error(message) from None
 
 
+def _warn_of_numbers(labels: list[tuple[Line, str]]) -> None:
+    """Warn where names stand among numbers: a comment, or a mistake."""
+    number = next((label for _, label in labels if _NUMBER.match(label)), None)
+    if number is not None:
+        line, name = next((line, label) for line, label in labels if not _NUMBER.match(label))
+        warnings.warn(
+            f"{line.where}: label {name!r} is a name, {number} elsewhere a number: all are taken "
+            "for names; lists hold no comments",
+            stacklevel=2,
+        )
+
+
 def _class_names(
     data: Path, read: Sequence[Annotations], labels: list[tuple[Line, str]]
 ) -> tuple[str, ...]:
@@ -170,6 +182,7 @@ def _class_names(
     if named:
         return named
     if not all(_NUMBER.match(label) for _, label in labels):
+        _warn_of_numbers(labels)
         return tuple(sorted({label for _, label in labels}))
     for line, label in labels:
         if len(label) > _MOST_DIGITS or not 0 <= int(label) < _MOST_CLASSES:
