@@ -336,7 +336,7 @@ def test_lists_that_are_not_there_or_no_text_or_empty(tmp_path):
     (data / "binary.txt").write_bytes(b"a\xff")
     assert failure("list", data, [data / "no.txt"]) == f"{data / 'no.txt'}: no such list file"
     assert failure("list", data, [data / "empty.txt"]) == (
-        f"{data / 'empty.txt'}: no videos listed; 'path label' lines expected"
+        f"{data / 'empty.txt'}: no videos listed; 'path label' lines, or CSV or JSON, expected"
     )
     assert failure("list", data, [data / "binary.txt"]) == (
         f"{data / 'binary.txt'}: a text file in UTF-8 expected: 'utf-8' codec can't decode byte "

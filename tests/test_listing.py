@@ -269,8 +269,8 @@ def test_several_parts_of_one_file(tmp_path):
         ('{"a": {}, "a": {}}', ": 'a' stands there twice"),
         ('{"x": "0", "y": "2"}', ": class names with numbers from 0 to 1 expected"),
         ('{"database": 3, "a": {}}', ": 'database' is no object of videos by id"),
-        ('{"x": "0"}', ": no videos listed; 'path label' lines expected"),
-        ("{}", ": no videos listed; 'path label' lines expected"),
+        ('{"x": "0"}', ": no videos listed; 'path label' lines, or CSV or JSON, expected"),
+        ("{}", ": no videos listed; 'path label' lines, or CSV or JSON, expected"),
     ],
 )
 def test_bad_entries_are_named(tmp_path, text, message):

@@ -597,10 +597,13 @@ def test_a_damaged_image_costs_its_video_until_it_is_mended(own_source, source, 
         line["name"]: line
         for line in map(json.loads, (root / "failures.jsonl").read_text().splitlines())
     }
-    reason = f"{path}: the images of wave/wave_1.avi do not match their checksum"
+    reason = (
+        f"{path}: the images of wave/wave_1.avi do not match their checksum; "
+        "delete the file and extract again"
+    )
     line = failed["wave/wave_1.avi"]
     assert (line["stage"], line["modalities"]) == ("repack", ["rgb"])
-    assert line["reason"].endswith("the images of wave/wave_1.avi do not match their checksum")
+    assert line["reason"].endswith("do not match their checksum; delete the file and extract again")
     assert reason.rpartition(": ")[2] in output
     assert "wave/wave_1.avi" in ShardSet(root / "rgbdiff")
     sound(root)

@@ -131,7 +131,7 @@ class Shard:
         if zlib.crc32(data.data) != self.tables.video_crc32[video]:
             raise ShardError(
                 f"{self.path}: the images of {self.tables.video_name[video]} do not match their "
-                "checksum"
+                "checksum; delete the file and extract again"
             )
         return data
 

@@ -55,7 +55,9 @@ def scan_list(data: Path, lists: Sequence[Path]) -> Manifest:
         ],
     )
     if not entries:
-        raise InputError(f"{given[0][0]}: no videos listed; 'path label' lines expected")
+        raise InputError(
+            f"{given[0][0]}: no videos listed; 'path label' lines, or CSV or JSON, expected"
+        )
     labels_given = [(entry.line, entry.label) for entry, _ in entries]
     class_names = _class_names(data, [annotations for annotations, _ in read], labels_given)
     ids = class_ids(class_names)
