@@ -302,5 +302,5 @@ def test_a_folder_that_must_not_be_read_is_not_passed_over(folder, monkeypatch):
         yield
 
     monkeypatch.setattr("os.walk", walk)
-    with pytest.raises(InputError, match=f"cannot be looked through: {folder}: Permission denied"):
+    with pytest.raises(InputError, match=f"{folder}: Permission denied; allow that, or give"):
         modality_folders(folder.parent)

@@ -29,9 +29,11 @@ def modality_folders(root: str | os.PathLike[str]) -> list[Path]:
     except OSError as error:
         if isinstance(error, TSNError):
             raise
+        remedy = "give the folder of a dataset's shards, such as shards/hmdb51"
+        if isinstance(error, PermissionError):
+            remedy = f"allow that, or {remedy}"
         raise InputError(
-            f"{root}: cannot be looked through: {error.filename}: {error.strerror}; give the "
-            "folder of a dataset's shards, such as shards/hmdb51"
+            f"{root}: cannot be looked through: {error.filename}: {error.strerror}; {remedy}"
         ) from None
     return sorted({file.parent for file in files})
 
