@@ -17,6 +17,7 @@ from train.commands.import_scores import export_scores, import_scores
 from train.commands.report import report
 from train.commands.windows import windows
 from tsn_core.command_line import Program
+from tsn_core.heap import keep_freed_memory
 from tsn_core.version import __version__
 
 
@@ -24,6 +25,7 @@ from tsn_core.version import __version__
 @click.version_option(__version__, prog_name="tsn-train")
 def main() -> None:
     """Temporal Segment Networks trained on shards, tested and fused."""
+    keep_freed_memory()
 
 
 for command in (

@@ -13,7 +13,7 @@ from train.augmentation import Augmentation
 from train.batches import BatchPlan, Key, PlanSampler
 from train.handover import CutItem, CutVideo, Packer, Resizer
 from train.slots import PREFETCH, Slots, make_slots
-from tsn_core.loading import one_thread
+from tsn_core.loading import prepare_worker
 from tsn_core.manifest import MANIFEST_NAME, Manifest, read_manifest
 from tsn_core.planes import by_snippet
 from tsn_core.sampling import segment_snippets
@@ -155,7 +155,7 @@ def make_loader(
         collate_fn=dataset.collate(slots),
         prefetch_factor=PREFETCH if num_workers else None,
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=one_thread,
+        worker_init_fn=prepare_worker,
         # Its own, so that starting workers draws nothing from the generator of dropout.
         generator=torch.Generator(),
     )

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from train.augmentation import test_views
 from train.progress import track
 from tsn_core.errors import InputError
-from tsn_core.loading import one_thread, stream
+from tsn_core.loading import prepare_worker, stream
 from tsn_core.planes import by_snippet
 from tsn_core.sampling import center_offsets, check_num_snippets
 from tsn_core.tsn import TSN
@@ -113,7 +113,7 @@ def chosen_features(
         raise InputError(f"crops must be 1, 3 or 10, got {crops}")
     views = _Views(shards, items, crops, input_size)
     loader: DataLoader = DataLoader(
-        views, batch_size=None, num_workers=num_workers, worker_init_fn=one_thread
+        views, batch_size=None, num_workers=num_workers, worker_init_fn=prepare_worker
     )
     model.to(device).eval()
     for stacks in track(stream(loader), len(views), label, console):

@@ -101,7 +101,9 @@ def main(
     from tsn_app.live import LiveRule
     from tsn_app.prediction import Extraction, make_ensemble
     from tsn_app.stream import is_stream, shown_address
+    from tsn_core.heap import keep_freed_memory
 
+    keep_freed_memory()
     for option, value in (("--num-snippets", num_snippets), ("--top", top)):
         if value < 1:
             raise InputError(f"{option} must be > 0, got {value}")

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from tsn_core.errors import TSNError
+from tsn_core.heap import keep_freed_memory
 
 
 def stream(loader: Iterable[Any]) -> Iterator[Any]:
@@ -34,9 +35,10 @@ def stream(loader: Iterable[Any]) -> Iterator[Any]:
         raise type(error)(message) from None
 
 
-def one_thread(_: int) -> None:
-    """Keep a loading process to one thread, given as ``worker_init_fn``."""
+def prepare_worker(_: int) -> None:
+    """Keep a loading process to one thread, and its memory to itself: a ``worker_init_fn``."""
     import cv2
 
+    keep_freed_memory()
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
