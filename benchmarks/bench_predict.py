@@ -31,7 +31,7 @@ from tsn_core.tsn import TSN, ModelSettings
 
 _BACKBONES = ("mobilenet_v2", "resnet18")
 _SETS = ("kinetics", "hmdb51", "ucf101", "aerobics")
-_CLIPS = 1  # of each set
+_CLIPS = 3  # of each set
 _CLASSES = tuple(f"class {number}" for number in range(51))
 
 

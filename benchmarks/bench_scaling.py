@@ -13,6 +13,8 @@ Run as ``python -m benchmarks.bench_scaling``.
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 import statistics
 import tempfile
@@ -31,7 +33,7 @@ import torch
 
 from benchmarks.bench_extract import extract, interleaved, modality
 from benchmarks.bench_seek import views
-from benchmarks.report import write_result
+from benchmarks.report import RESULTS, write_result
 from preprocess.extraction import extract_video
 from preprocess.flow import flow_function
 from preprocess.units import Frame, unit_maker
@@ -39,17 +41,18 @@ from preprocess.video import Video, resize
 from train.augmentation import TrainingAugmentation
 from train.plots import new_figure, save_figure
 from tsn_core.codec import decode_image, encode_image
+from tsn_core.heap import keep_freed_memory
 from tsn_core.modality import get_modality
 from tsn_core.planes import mirror, to_planes
 from tsn_core.sampling import SnippetPlan
 from tsn_core.tsn import TSN, ModelSettings
 
-_ROUNDS = 3
+_ROUNDS = 2
 _SECONDS = 1.0  # of each stage
 _DURATIONS = (10, 30, 60, 120, 300)
 _SIZES = ((128, 170), (256, 340), (384, 510), (512, 680))
 _SNIPPETS = (3, 10, 25, 50, 100)
-_VIDEOS = (4, 8, 16, 32)
+_VIDEOS = (4, 8, 16)
 _MODALITIES = {
     "rgb": modality("rgb"),
     "rgbdiff": modality("rgbdiff"),
@@ -99,7 +102,7 @@ def growth(folder: Path) -> dict[str, Points]:
         }
         for what, by_x in measures.items():
             named = {str(x): measure for x, measure in by_x.items()}
-            taken = interleaved(named, _ROUNDS)
+            taken = interleaved(named, _ROUNDS, warm_up=False)
             found[what][name] = [[float(x), statistics.median(taken[x])] for x in named]
             print(what, name, found[what][name], flush=True)
     return found
@@ -117,11 +120,11 @@ def runs(folder: Path) -> dict[str, Any]:
     for name in ("rgb", "flow, Farneback"):
         stored = [_MODALITIES[name]]
         measures = {str(n): partial(extract, files[:n], stored, jobs=1) for n in _VIDEOS}
-        taken = interleaved(measures, 2)
+        taken = interleaved(measures, 1)
         found["videos"][name] = [[n, min(taken[str(n)])] for n in _VIDEOS]
         workers = range(1, (os.cpu_count() or 1) + 1)
         measures = {str(n): partial(extract, files, stored, jobs=n) for n in workers}
-        taken = interleaved(measures, 2)
+        taken = interleaved(measures, 1)
         found["workers"][name] = [[n, min(taken[str(n)])] for n in workers]
         print(name, found["videos"][name], found["workers"][name], flush=True)
     return found
@@ -232,7 +235,7 @@ def _step(backbone: str) -> Callable[[int], object]:
 
 def plot_growth(found: dict[str, Points], whole: dict[str, Any], path: Path) -> None:
     """Draw the growth of the cost."""
-    figure, subplots = new_figure(17, 4.2)
+    figure, subplots = new_figure(15, 4.2)
     panels = subplots(1, 4)
     titles = {
         "duration_seconds": ("duration of the video, s", "seconds of computing, one video"),
@@ -273,13 +276,22 @@ def plot_stages(found: dict[str, dict[str, Any]], path: Path) -> None:
 
 def main() -> None:
     """Measure and write ``results/scaling.json`` and the pictures."""
+    parser = argparse.ArgumentParser(description="Measure growth and stages.")
+    parser.add_argument("--stages", action="store_true", help="keep the growth measured before")
+    only_stages = parser.parse_args().stages
+    keep_freed_memory()
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        by_growth = growth(folder)
-        whole = runs(folder)
+        if only_stages:
+            write_video(folder / f"{_DURATIONS[0]}s.mp4", _DURATIONS[0])
+            before = json.loads((RESULTS / "scaling.json").read_text())
+            by_growth, whole = before["growth"], before["runs"]
+        else:
+            by_growth = growth(folder)
+            whole = runs(folder)
         by_stage = stages(folder)
     for name, one in by_stage.items():
         print(f"{name:36} {one['per_second']:12,.1f} /s", flush=True)

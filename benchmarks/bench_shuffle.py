@@ -25,7 +25,7 @@ from train.videos import open_modality
 
 _BATCH = 32
 _EPOCHS = 40  # of the statistics
-_SEEDS = (0, 1, 2)
+_SEEDS = (0, 1)
 _PER_SHARD = 16
 _FIT = (
     "--weights none --no-flip --optimizer adamw --lr 0.001 --head-lr-factor 1 --schedule cosine "
@@ -114,7 +114,7 @@ def main() -> None:
     videos = [shards.number(name) for name in names]
     numbers, labels = shards.shard_numbers()[videos], shards.labels[videos]
     rows = []
-    for window in (1, 8, 32, 128, 0):
+    for window in (1, 16, 64, 0):
         found = [accuracy(out, window, seed) for seed in _SEEDS]
         rows.append(
             {

@@ -103,7 +103,7 @@ def _back_and_forth(frames: list[np.ndarray]) -> Iterator[np.ndarray]:
 
 def _encode(path: Path, frames: Iterator[np.ndarray]) -> None:
     with av.open(path, "w") as file:
-        stream = file.add_stream("libx264", rate=RATE, options={"preset": "veryfast"})
+        stream = file.add_stream("libx264", rate=RATE)
         stream.height, stream.width = SIZE
         stream.pix_fmt = "yuv420p"
         for frame in frames:

@@ -1,4 +1,4 @@
-"""Prints the tables of measured numbers in the README from ``results/*.json``."""
+"""Prints the tables of measured numbers in README and docs from ``results/*.json``."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ def measured_rows() -> list[str]:
     isolation = extract["isolation_over_none"]
     seek = json.loads((RESULTS / "seek.json").read_text())["videos"]
     far, near = seek["h264_250.mp4"], seek["h264_50.mp4"]
+    loader = json.loads((RESULTS / "loader.json").read_text())["ratios"]
+    rgb, flows = loader["rgb"], loader["flow"]
+    opened = json.loads((RESULTS / "open.json").read_text())["10000_shards"]
     rows = (
         (
             "TV-L1 against OpenCV's, one thread, 340x256, median of "
@@ -57,6 +60,20 @@ def measured_rows() -> list[str]:
             f"{peak['rgb']:.0f} and {peak['all_tvl1']:.0f} MB",
         ),
         ("the same, 10-minute against 10-second video", f"{memory:.2f} times"),
+        (
+            "training snippets from shards against folders of JPEGs read with PIL, one loading "
+            "process: jpeg rgb, flow; raw rgb, flow",
+            f"{rgb['jpeg_over_pil']:.1f}, {flows['jpeg_over_pil']:.1f}; "
+            f"{rgb['raw_over_pil']:.0f}, {flows['raw_over_pil']:.0f} times as fast",
+        ),
+        (
+            "the same with crops resized on the device, raw rgb, flow",
+            f"{rgb['raw_device_over_pil']:.0f}, {flows['raw_device_over_pil']:.0f} times as fast",
+        ),
+        (
+            "opening 10,000 shards, 640,000 videos, with the catalogue against without",
+            f"{opened['seconds_without_over_with_catalog']:.0f} times as fast",
+        ),
     )
     return [f"| {what} | {result} |" for what, result in rows]
 
@@ -75,5 +92,92 @@ def accuracy_rows() -> list[str]:
     return lines
 
 
+def loader_rows() -> list[str]:
+    """Return the lines of the table of loaders in ``docs/performance.md``."""
+    speeds = json.loads((RESULTS / "loader.json").read_text())["snippets_per_second"]
+    lines = [f"| loader | {' | '.join(speeds)} |", "|---" + "|---:" * len(speeds) + "|"]
+    for name in speeds["rgb"]:
+        cells = []
+        for by_name in speeds.values():
+            value = by_name.get(name)
+            times = "" if value is None else f"{value / by_name['PIL folder']:.2g}"
+            cells.append("–" if value is None else f"{value:,.0f} ({times})")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
+
+
+def stage_rows() -> list[str]:
+    """Return the lines of the table of stages in ``docs/performance.md``."""
+    stages = json.loads((RESULTS / "scaling.json").read_text())["stages"]
+    speeds = {name: one["per_second"] for name, one in stages.items()}
+    rows = [
+        f"| {name} | {v:,.0f} |" if v >= 100 else f"| {name} | {v:.3g} |"
+        for name, v in speeds.items()
+    ]
+    return ["| one core | per second |", "|---|---:|", *rows]
+
+
+def growth_rows() -> list[str]:
+    """Return the lines of the table of growth in ``docs/performance.md``."""
+    result = json.loads((RESULTS / "scaling.json").read_text())
+    lines = []
+    for what, by_name in result["growth"].items():
+        xs = [f"{point[0]:.3g}" for point in next(iter(by_name.values()))]
+        lines += [f"| {what} | {' | '.join(xs)} |", "|---" + "|---:" * len(xs) + "|"]
+        for name, points in by_name.items():
+            cells = [f"{seconds:.2g} s" for _, seconds in points]
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+        lines.append("")
+    for what, by_name in result["runs"].items():
+        for name, points in by_name.items():
+            cells = [f"{int(x)}: {seconds:.3g} s" for x, seconds in points]
+            lines.append(f"{what}, {name}: {', '.join(cells)}")
+    return lines
+
+
+def open_rows() -> list[str]:
+    """Return the lines of the table of opening in ``docs/performance.md``."""
+    result = json.loads((RESULTS / "open.json").read_text())
+    small, large = result["1000_shards"], result["10000_shards"]
+    lines = ["| | 1,000 shards, 64,000 videos | 10,000 shards, 640,000 videos |", "|---|---:|---:|"]
+    for what, name in (
+        ("open_shards", "`open_shards`"),
+        ("shard_set_without_catalog", "the same without `catalog.hdf5`"),
+        ("subset", "with the videos of a split, from `manifest.jsonl`"),
+        ("reads", "10,000 videos of random shards read, in one process"),
+    ):
+        cells = [
+            f"{r[what]['seconds']:.2g} s, {r[what]['peak_grown_mb']:.0f} MB" for r in (small, large)
+        ]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
+
+
+def shuffle_rows() -> list[str]:
+    """Return the lines of the table of shuffling in ``docs/performance.md``."""
+    rows = json.loads((RESULTS / "shuffle.json").read_text())["rows"]
+    lines = [
+        "| window | shards in a batch | classes in a batch | pairs met again | top-1, by seed |",
+        "|---|---:|---:|---:|---|",
+    ]
+    return lines + [
+        f"| {row['window'] or 'all'} | {row['shards_in_a_batch']:.1f} | "
+        f"{row['classes_in_a_batch']:.1f} | {row['pairs_met_again_over_chance']:.2f} | "
+        f"{', '.join(f'{100 * top1:.1f}%' for top1 in row['top1'])} |"
+        for row in rows
+    ]
+
+
+_TABLES = (
+    measured_rows,
+    accuracy_rows,
+    loader_rows,
+    stage_rows,
+    growth_rows,
+    open_rows,
+    shuffle_rows,
+)
+
 if __name__ == "__main__":
-    print("\n".join([*measured_rows(), "", *accuracy_rows()]))
+    for table in _TABLES:
+        print("\n".join([*table(), ""]))
