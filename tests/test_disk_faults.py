@@ -34,6 +34,8 @@ REMEDIES = {
 }
 DISK_FAILS = (errno.EIO, errno.ENOSPC, errno.EDQUOT)  # others: folders cannot be synced there
 OTHER_REMEDIES = (
+    "give the folder of a dataset's shards, such as shards/hmdb51",
+    "allow that, or give the folder of a dataset's shards, such as shards/hmdb51",
     "choose another --out",
     "mend that or choose another --out",
     "check the file",
@@ -111,7 +113,8 @@ def test_a_fault_at_every_step_costs_nothing(data, whole, tmp_path, monkeypatch,
             folder_only = f"fsync {out}" in steps.seen[place - 1] and number not in DISK_FAILS
             assert "fsync" not in steps.seen[place - 1] or folder_only, what
         else:
-            pattern = rf"{re.escape(str(out))}\S*: cannot be (written|read): ([^;]+); (.+)"
+            how = r"(written|read|looked through: \S+)"
+            pattern = rf"{re.escape(str(out))}\S*: cannot be {how}: ([^;]+); (.+)"
             match = re.fullmatch(pattern, line)
             assert match, what
             assert match[2] == os.strerror(number), what
@@ -309,13 +312,13 @@ def open_files() -> int:
 def test_processes_that_are_lost_leave_nothing_open(data, monkeypatch):
     task = Task(data / "a" / "0.avi", SnippetPlan(dense=True), (ALL[0],))
     monkeypatch.setattr(isolation, "CHILD_MODULE", "no_such_module")
-    before = open_files()
+    before, children = open_files(), set(isolation.psutil.Process().children())
     process = VideoProcess()
     for _ in range(5):
         with pytest.raises(TSNError, match="No module named no_such_module"):
             process.extract(task, lambda *_: None)
         assert open_files() == before
-    assert isolation.psutil.Process().children() == []
+    assert set(isolation.psutil.Process().children()) <= children  # of other tests
 
 
 FEW_FILES = """

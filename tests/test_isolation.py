@@ -92,7 +92,7 @@ def test_what_a_process_extracts_is_what_is_extracted_here(tmp_path):
     trees = [tree_bytes(tmp_path / out) for out in ("apart", "here")]
     for tree in trees:
         del tree["d/failures.jsonl"]  # its commands name the folder
-    assert trees[0] == trees[1] and len(trees[0]) == 2 * 3 + 1
+    assert trees[0] == trees[1] and len(trees[0]) == 2 * 4 + 1
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
