@@ -14,6 +14,7 @@ from train.augmentation import View
 from train.slots import Filled, Slots
 from tsn_core.errors import InputError
 from tsn_core.modality import Modality, get_modality
+from tsn_core.planes import cut_box
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,7 @@ class CutVideo:
     @property
     def crops(self) -> list[np.ndarray]:
         """The box of each unit, (h, w, C)."""
-        top, left, height, width = self.view.box
-        return [unit[top : top + height, left : left + width] for unit in self.units]
+        return [cut_box(unit, self.view.box) for unit in self.units]
 
 
 Memory = torch.Tensor | Filled  # (B,) uint8, here or in a slot
@@ -133,14 +133,18 @@ def _resized(images: torch.Tensor, size: int) -> torch.Tensor:
 CutItem = tuple[CutVideo, int, int, bool]  # label, place, whether it counts
 
 
-class Resizer:
-    """Makes a batch of ``ReadySnippets`` from what was cut."""
+class _Collate:
+    """What makes batches must know of the videos, and where it puts them."""
 
     def __init__(self, kind: Modality, snippet_length: int, size: int, slots: Slots) -> None:
         self._kind = kind
         self._snippet_length = snippet_length
         self._size = size
         self._slots = slots
+
+
+class Resizer(_Collate):
+    """Makes a batch of ``ReadySnippets`` from what was cut."""
 
     def __call__(self, items: Sequence[CutItem]) -> list[Any]:
         """Return the snippets, labels, places and whether they count."""
@@ -155,7 +159,7 @@ class Resizer:
         return [snippets, *_columns(items)]
 
 
-class Packer:
+class Packer(_Collate):
     """Makes a batch of ``PackedCrops`` from what was cut."""
 
     def __init__(self, kind: Modality, snippet_length: int, size: int, slots: Slots) -> None:
@@ -169,10 +173,7 @@ class Packer:
                 f"--resize-on device: {kind.name} is mirrored by code of its own, which runs in "
                 "the loading processes alone; use --resize-on workers"
             )
-        self._kind = kind
-        self._snippet_length = snippet_length
-        self._size = size
-        self._slots = slots
+        super().__init__(kind, snippet_length, size, slots)
 
     def __call__(self, items: Sequence[CutItem]) -> list[Any]:
         """Return the crops, labels, places and whether they count."""

@@ -15,6 +15,12 @@ from tsn_core.modality_kind import Modality
 Box = tuple[int, int, int, int]  # top, left, height, width in px
 
 
+def cut_box(unit: np.ndarray, box: Box) -> np.ndarray:
+    """Return the part of a unit (H, W, C) that a box shows, as a view of it."""
+    top, left, height, width = box
+    return unit[top : top + height, left : left + width]
+
+
 def to_planes(
     units: Sequence[np.ndarray],
     box: Box | None = None,
@@ -39,12 +45,12 @@ def to_planes(
     import cv2
 
     height, width, channels = units[0].shape
-    top, left, height, width = (0, 0, height, width) if box is None else box
-    shape = (height, width) if size is None else (size, size)
-    resized = shape != (height, width)
+    box = (0, 0, height, width) if box is None else box
+    shape = box[2:] if size is None else (size, size)
+    resized = shape != box[2:]
     out = np.empty((len(units), channels, *shape), np.uint8) if out is None else out
     for unit, planes in zip(units, out):
-        cut = unit[top : top + height, left : left + width]
+        cut = cut_box(unit, box)
         if channels > 1 and cut.strides[-1] == 1:
             if resized:
                 cut = cv2.resize(cut, shape[::-1])
