@@ -22,17 +22,21 @@ from tsn_core.modality import get_modality
 CPU = torch.device("cpu")
 
 
-def batches(shards, resize, *, num_workers=0, start=None, size=16):
-    dataset = SnippetDataset(
+def dataset_of(shards, *, resize, size=16, num_segments=3, seed=5):
+    return SnippetDataset(
         shards,
         range(len(shards)),
-        num_segments=3,
+        num_segments=num_segments,
         input_size=size,
         augmentation=TrainingAugmentation(True),
         training=True,
-        seed=5,
+        seed=seed,
         resize=resize,
     )
+
+
+def batches(shards, resize, *, num_workers=0, start=None, size=16):
+    dataset = dataset_of(shards, resize=resize, size=size)
     plan = BatchPlan(len(dataset), 3, shuffle=True, seed=0)
     loader, sampler = make_loader(dataset, plan, num_workers=num_workers, worker_start=start)
     found = []
@@ -71,16 +75,7 @@ def test_they_are_the_same_from_any_process(shards, start):
 
 
 def test_loaders_hand_over_one_piece_of_memory(shards):
-    dataset = SnippetDataset(
-        shards,
-        [0, 1],
-        num_segments=2,
-        input_size=16,
-        augmentation=TrainingAugmentation(True),
-        training=True,
-        seed=0,
-        resize=False,
-    )
+    dataset = dataset_of(shards, resize=False, num_segments=2, seed=0)
     loader, _ = make_loader(dataset, BatchPlan(2, 2, shuffle=False, seed=0), num_workers=1)
     ((packed, labels, places, counts),) = list(stream(loader))
     assert isinstance(packed, PackedCrops) and isinstance(packed.data, Filled)
@@ -95,16 +90,7 @@ def test_loaders_hand_over_one_piece_of_memory(shards):
 def test_a_slot_is_not_filled_again_while_its_batch_is_looked_at(shards, resize):
     """Batches are looked at late, when the processes have prepared all that they may."""
     expected = [[part.clone() for part in batch] for batch in batches(shards, resize)]
-    dataset = SnippetDataset(
-        shards,
-        range(len(shards)),
-        num_segments=3,
-        input_size=16,
-        augmentation=TrainingAugmentation(True),
-        training=True,
-        seed=5,
-        resize=resize,
-    )
+    dataset = dataset_of(shards, resize=resize)
     plan = BatchPlan(len(dataset), 1, shuffle=True, seed=0)
     whole = [torch.cat([batch[0] for batch in expected[n : n + 2]]) for n in range(0, 8, 2)]
     loader, sampler = make_loader(dataset, plan, num_workers=1, worker_start="fork")
