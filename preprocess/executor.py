@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -177,6 +178,8 @@ def run_jobs(
     """
     import joblib
 
+    # joblib keeps its processes between two calls, and with them the folder that they began in.
+    here = os.getcwd()
     parallel = joblib.Parallel(
         n_jobs=min(num_workers, max(len(jobs), 1)),
         backend="loky",
@@ -185,9 +188,14 @@ def run_jobs(
         return_as="generator_unordered",
     )
     try:
-        yield from parallel(joblib.delayed(function)(job) for job in jobs)
+        yield from parallel(joblib.delayed(_run_in)(here, function, job) for job in jobs)
     except joblib.externals.loky.process_executor.TerminatedWorkerError:
         raise TSNError(
             "a worker process died, out of memory or in a decoder; finished shards are kept: "
             "run the same command again, with fewer --jobs if memory is short"
         ) from None
+
+
+def _run_in(folder: str, function: Callable[[Job], Report], job: Job) -> Report:
+    os.chdir(folder)
+    return function(job)

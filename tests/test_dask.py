@@ -142,7 +142,8 @@ def test_an_error_ends_the_run_and_leaves_no_tasks_behind(executor, tmp_path):
     assert str(caught.value) == "number 0 is bad"
     left = {state.status for state in executor._client.futures.values()}
     assert left <= {"error"}, "nothing waits or runs"
-    assert len(list(tmp_path.iterdir())) <= 8
+    assert len(list(tmp_path.iterdir())) <= 4  # two for each core were handed out
+    (tmp_path / "enough").touch()  # threads cannot be interrupted
 
 
 def test_all_jobs_are_done_once(executor):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import weakref
 from itertools import pairwise
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -601,6 +602,18 @@ def test_errors_come_back_from_workers(workers):
 def test_every_job_is_run_once():
     assert sorted(run_jobs(abs, [-3, 1, -2], num_workers=2)) == [1, 2, 3]
     assert list(run_jobs(abs, [], num_workers=2)) == []
+
+
+def _touch(path):
+    Path(path).touch()
+
+
+def test_relative_paths_are_those_of_this_process(tmp_path, monkeypatch):
+    for name in ("first", "second"):  # the processes of the first call serve the second one too
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        list(run_jobs(_touch, ["a", "b", "c"], num_workers=2))
+        assert sorted(path.name for path in (tmp_path / name).iterdir()) == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize(("claim", "noted"), [(20, False), (22, False), (23, True), (10**8, False)])

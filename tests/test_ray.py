@@ -71,7 +71,7 @@ def test_an_error_ends_the_run_and_leaves_no_tasks_behind(executor, tmp_path):
         list(executor.run(fail_at_zero, [(tmp_path, number) for number in range(1000)]))
     assert str(caught.value) == "number 0 is bad"
     assert sorted(executor.run(abs, [-1, -2])) == [1, 2], "the cores are free again"
-    assert len(list(tmp_path.iterdir())) <= 8
+    assert len(list(tmp_path.iterdir())) <= 4  # two for each core were handed out
 
 
 def test_all_jobs_are_done_once(executor):
