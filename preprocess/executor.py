@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from preprocess.in_flight import completed
@@ -179,7 +180,7 @@ def run_jobs(
     import joblib
 
     # joblib keeps its processes between two calls, and with them the folder that they began in.
-    here = os.getcwd()
+    here = Path.cwd()
     parallel = joblib.Parallel(
         n_jobs=min(num_workers, max(len(jobs), 1)),
         backend="loky",
@@ -196,6 +197,6 @@ def run_jobs(
         ) from None
 
 
-def _run_in(folder: str, function: Callable[[Job], Report], job: Job) -> Report:
+def _run_in(folder: Path, function: Callable[[Job], Report], job: Job) -> Report:
     os.chdir(folder)
     return function(job)

@@ -35,7 +35,7 @@ def fail(number):
 
 
 def fail_at_zero(job):
-    """Leave a file for each job; job 0 fails, the others go on until interrupted, or told enough."""
+    """Leave a file for each job; job 0 fails, others go on until stopped."""
     folder, number = job
     (Path(folder) / str(number)).touch()
     if number == 0:

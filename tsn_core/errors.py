@@ -65,6 +65,10 @@ class ShardError(TSNError, OSError):
     """A shard or its index is damaged, or of another format."""
 
 
+class DeviceError(TSNError, RuntimeError):
+    """A GPU fails, or has too little memory."""
+
+
 class UnknownModalityError(InputError, ShardError):
     """A modality that nobody has installed here, or whose package is broken."""
 
