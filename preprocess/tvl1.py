@@ -5,7 +5,6 @@ which gives the same flow but for rounding. Importing this module loads neither.
 """
 
 import functools
-import math
 import warnings
 from types import ModuleType
 from typing import Any
@@ -13,10 +12,9 @@ from typing import Any
 import cv2
 import numpy as np
 
+from preprocess.tvl1_parameters import TVL1Parameters, check_size
 from tsn_core.errors import InputError, MissingDependencyError
 
-SMALLEST_SCALE = 16  # pixels; OpenCV makes no smaller scale either
-SMALLEST_IMAGE = 3
 OPENCV_PRICE = "about 30 times slower"
 
 
@@ -74,23 +72,10 @@ def tvl1_flow(
         (20, 30, 2)
     """
     _check_images(first, second)
-    for name, value in (("tau", tau), ("lambda_", lambda_), ("theta", theta)):
-        if not (value > 0 and math.isfinite(value)):
-            raise InputError(f"{name} must be > 0 and finite, got {value}")
-    if not (epsilon >= 0 and math.isfinite(epsilon)):
-        raise InputError(f"epsilon must be >= 0 and finite, got {epsilon}")
-    if not 0 < scale_step < 1:
-        raise InputError(f"scale_step must be between 0 and 1, got {scale_step}")
-    for name, count in (
-        ("num_scales", num_scales),
-        ("num_warps", num_warps),
-        ("inner_iterations", inner_iterations),
-        ("outer_iterations", outer_iterations),
-    ):
-        if count < 1 or count != int(count):
-            raise InputError(f"{name} must be a whole number > 0, got {count}")
-    if median not in (1, 3, 5):
-        raise InputError(f"median must be 1 (no filter), 3 or 5, got {median}")
+    parameters = TVL1Parameters(
+        tau, lambda_, theta, num_scales, scale_step, num_warps, epsilon,
+        inner_iterations, outer_iterations, median,
+    )  # fmt: skip
     if tvl1_backend(backend) == "opencv":
         return opencv_tvl1(
             tau, lambda_, theta, num_scales, scale_step, num_warps, epsilon,
@@ -100,7 +85,7 @@ def tvl1_flow(
     kernels = _kernels()
     work = _aligned(kernels.work_size(*first.shape))
     quads = _aligned(kernels.quads_size(*first.shape))
-    pyramid = _pyramid(first, second, int(num_scales), scale_step)
+    pyramid = _pyramid(first, second, parameters)
     flow = np.zeros((2, *pyramid[-1][0].shape), np.float32)
     for first_scaled, second_scaled in reversed(pyramid):
         height, width = first_scaled.shape
@@ -217,15 +202,13 @@ def _aligned(size: int) -> np.ndarray:
 
 
 def _pyramid(
-    first: np.ndarray, second: np.ndarray, num_scales: int, scale_step: float
+    first: np.ndarray, second: np.ndarray, parameters: TVL1Parameters
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return both images as float32 at each scale, finest first."""
     scales = [(np.ascontiguousarray(first, np.float32), np.ascontiguousarray(second, np.float32))]
-    while len(scales) < num_scales:
-        height, width = scales[-1][0].shape
-        if min(round(height * scale_step), round(width * scale_step)) < SMALLEST_SCALE:
-            break
-        scales.append((_shrink(scales[-1][0], scale_step), _shrink(scales[-1][1], scale_step)))
+    step = parameters.scale_step
+    for _ in parameters.sizes(*first.shape)[1:]:
+        scales.append((_shrink(scales[-1][0], step), _shrink(scales[-1][1], step)))
     return scales
 
 
@@ -250,11 +233,7 @@ def _check_images(first: np.ndarray, second: np.ndarray) -> None:
                 f"{name} image must be uint8, 0 to 255, got {image.dtype}; convert it with "
                 "image.astype(numpy.uint8)"
             )
-        if min(image.shape) < SMALLEST_IMAGE:
-            raise InputError(
-                f"{name} image must be at least {SMALLEST_IMAGE} pixels high and wide, "
-                f"got {image.shape[0]} x {image.shape[1]}"
-            )
+        check_size(f"{name} image", *image.shape)
     if first.shape != second.shape:
         raise InputError(
             "both images must have the same size (height x width), got "

@@ -13,6 +13,7 @@ import pytest
 
 from preprocess import numba_cache, tvl1
 from preprocess.tvl1 import opencv_tvl1, tvl1_backend, tvl1_flow
+from preprocess.tvl1_parameters import TVL1Parameters
 from tsn_core.errors import InputError, MissingDependencyError
 
 ROOT = Path(__file__).parent.parent
@@ -109,10 +110,11 @@ def test_small_images_use_fewer_scales(size: tuple[int, int]) -> None:
         assert distance(ours, theirs).mean() < 0.05
 
 
-def test_scales_stop_at_16_pixels() -> None:
+def test_scales_are_those_that_opencv_makes() -> None:
     image = np.zeros((31, 100), np.uint8)
-    sizes = [first.shape for first, _ in tvl1._pyramid(image, image, 5, 0.8)]
-    assert sizes == [(31, 100), (25, 80), (20, 64), (16, 51)]
+    parameters = TVL1Parameters()
+    sizes = [first.shape for first, _ in tvl1._pyramid(image, image, parameters)]
+    assert sizes == parameters.sizes(31, 100) == [(31, 100), (25, 80), (20, 64), (16, 51)]
 
 
 @pytest.mark.parametrize(
