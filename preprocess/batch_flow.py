@@ -49,7 +49,7 @@ def make_batch_flow(algorithm: str, parameters: Mapping[str, Any], device: str) 
     """Return what computes the flow of many pairs at once. Loads torch.
 
     Args:
-        algorithm: ``tvl1``.
+        algorithm: ``tvl1`` or ``raft``.
         parameters: All of the algorithm's parameters, as ``flow_parameters`` gives them.
         device: ``cpu`` or ``cuda:N``.
 
@@ -62,4 +62,8 @@ def make_batch_flow(algorithm: str, parameters: Mapping[str, Any], device: str) 
         settings = {name: value for name, value in parameters.items() if name != "backend"}
         settings["lambda_"] = settings.pop("lambda")
         return BatchTVL1(device, **settings)
-    raise InputError(f"flow {algorithm} is not computed in batches; choose tvl1")
+    if algorithm == "raft":
+        from preprocess.raft import BatchRAFT
+
+        return BatchRAFT(device, **parameters)
+    raise InputError(f"flow {algorithm} is not computed in batches; choose tvl1 or raft")

@@ -65,6 +65,7 @@ def warped_flow(
     first: np.ndarray,
     second: np.ndarray,
     flow_function: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    colours: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> tuple[np.ndarray, bool]:
     """Return the flow between two frames with the camera's motion taken away.
 
@@ -76,6 +77,8 @@ def warped_flow(
         second: Gray frame of the same size.
         flow_function: Returns the (H, W, 2) float32 flow of two gray frames; called twice where
             the homography is accepted, else once.
+        colours: The same two frames in colour, shape (H, W, 3), uint8, where ``flow_function``
+            takes those.
 
     Returns:
         The flow, shape (H, W, 2), float32, in pixels of the first frame, and whether a homography
@@ -84,11 +87,12 @@ def warped_flow(
     Raises:
         InputError: The frames are not gray or not of one size.
     """
-    flow = flow_function(first, second)
+    shown = (first, second) if colours is None else colours
+    flow = flow_function(*shown)
     homography, _ = camera_homography(first, second, flow)
     if homography is None:
         return flow, False
-    return flow_function(first, _warp_back(first, second, homography)), True
+    return flow_function(shown[0], _warp_back(*shown, homography)), True
 
 
 def _warp_back(first: np.ndarray, second: np.ndarray, homography: np.ndarray) -> np.ndarray:
@@ -96,8 +100,9 @@ def _warp_back(first: np.ndarray, second: np.ndarray, homography: np.ndarray) ->
     size = (first.shape[1], first.shape[0])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     warped = cv2.warpPerspective(second, homography, size, flags=flags)
-    covered = cv2.warpPerspective(np.full_like(second, 255), homography, size, flags=flags)
-    return np.where(covered == 255, warped, first)
+    white = np.full(second.shape[:2], 255, np.uint8)
+    covered = cv2.warpPerspective(white, homography, size, flags=flags) == 255
+    return np.where(covered[..., None] if second.ndim == 3 else covered, warped, first)
 
 
 def _feature_matches(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

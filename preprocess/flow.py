@@ -1,4 +1,4 @@
-"""Dense optical flow between two gray frames, by name of the algorithm."""
+"""Dense optical flow between two frames, by name of the algorithm."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from preprocess.flow_defaults import FLOW_DEFAULTS
+from preprocess.batch_flow import BatchFlow, make_batch_flow
+from preprocess.flow_defaults import FLOW_DEFAULTS, PUBLISHED
+from preprocess.flow_weights import keep_weights
 from preprocess.parameters import change_parameters
 from preprocess.tvl1 import tvl1_backend, tvl1_flow
 from tsn_core.errors import InputError
@@ -26,18 +28,24 @@ _DIS_PRESETS = {
 
 
 def flow_parameters(
-    algorithm: str, changes: Sequence[str] = (), backend: str = "numba"
+    algorithm: str,
+    changes: Sequence[str] = (),
+    backend: str = "numba",
+    weights: str = PUBLISHED,
 ) -> dict[str, float | int | str]:
     """Return the parameters of an algorithm, by name.
 
     Args:
-        algorithm: ``tvl1``, ``farneback`` or ``dis``.
+        algorithm: ``tvl1``, ``farneback``, ``dis`` or ``raft``.
         changes: ``NAME=VALUE`` for parameters that differ from their defaults.
         backend: Of ``tvl1``: ``numba``, or ``opencv``. Where Numba cannot be loaded the result says
             ``opencv``, and a warning says so.
+        weights: Of ``raft``: a file, or ``default`` for torchvision's. They are kept on this
+            machine, and the result says their sha256; see ``keep_weights``. Loads torch.
 
     Raises:
-        InputError: There is no such algorithm or parameter, or a value is of the wrong type.
+        InputError: There is no such algorithm, parameter or file, or a value is of the wrong type.
+        CheckpointError: The weights do not fit.
 
     Examples:
         >>> flow_parameters("dis", ["preset=fast"])
@@ -47,11 +55,15 @@ def flow_parameters(
         choices = ", ".join(FLOW_ALGORITHMS)
         raise InputError(f"unknown flow algorithm {algorithm!r}; choose from {choices}")
     settable = {
-        name: value for name, value in FLOW_DEFAULTS[algorithm].items() if name != "backend"
+        name: value
+        for name, value in FLOW_DEFAULTS[algorithm].items()
+        if name not in ("backend", "weights")
     }
     parameters = change_parameters(settable, changes, algorithm)
     if algorithm == "tvl1":
         parameters["backend"] = tvl1_backend(backend)
+    if algorithm == "raft":
+        return _settled_raft(parameters, weights)
     try:
         flow_function(algorithm, parameters)(_PROBE, _PROBE)  # complains of values out of range
     except cv2.error:
@@ -60,22 +72,31 @@ def flow_parameters(
     return parameters
 
 
+def _settled_raft(parameters: dict[str, Any], weights: str) -> dict[str, Any]:
+    from preprocess.raft import check_settings
+
+    check_settings(**parameters)
+    return {**parameters, "weights": keep_weights(weights, parameters["network"])}
+
+
 _PROBE = np.zeros((32, 32), np.uint8)
 
 
 def flow_function(algorithm: str, parameters: Mapping[str, Any]) -> FlowFunction:
-    """Return the function that computes the flow from one gray frame to the next.
+    """Return the function that computes the flow from one frame to the next.
 
     Args:
-        algorithm: ``tvl1``, ``farneback`` or ``dis``.
+        algorithm: ``tvl1``, ``farneback``, ``dis`` or ``raft``.
         parameters: All of the algorithm's parameters, as ``flow_parameters`` gives them.
 
     Returns:
-        A function of two (H, W) uint8 gray frames, giving (H, W, 2) float32: displacement in px
+        A function of two (H, W) uint8 gray frames, for algorithms among ``COLOUR_FLOWS`` of two
+        (H, W, 3) RGB frames, giving (H, W, 2) float32: displacement in px
         from the first to the second, x then y.
 
     Raises:
         InputError: A parameter is out of range; perhaps only when the function is called.
+        CheckpointError: The weights of ``raft`` are not what they were.
         MissingDependencyError: OpenCV's TV-L1 is asked for and this OpenCV lacks it.
     """
     if algorithm == "tvl1":
@@ -83,8 +104,15 @@ def flow_function(algorithm: str, parameters: Mapping[str, Any]) -> FlowFunction
         return functools.partial(tvl1_flow, **named)
     if algorithm == "farneback":
         return _farneback(**parameters)
+    if algorithm == "raft":
+        return _one_by_one(make_batch_flow(algorithm, parameters, "cpu"))
     assert algorithm == "dis", algorithm
     return _dis(**parameters)
+
+
+def _one_by_one(compute: BatchFlow) -> FlowFunction:
+    pair = np.array([[0, 1]])
+    return lambda first, second: compute(np.stack([first, second]), pair)[0]
 
 
 def _farneback(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+PUBLISHED = "default"  # weights of raft: torchvision's own, in place of a file
+
 # OpenCV's own defaults (TV-L1, DIS medium) and those of its Farneback sample, spelled out because
 # they are part of what a shard says about itself.
 FLOW_DEFAULTS: dict[str, dict[str, float | int | str]] = {
@@ -27,4 +29,7 @@ FLOW_DEFAULTS: dict[str, dict[str, float | int | str]] = {
         "poly_sigma": 1.2,
     },
     "dis": {"preset": "medium"},
+    # torchvision's own number of iterations; a shard has the sha256 of the weights' file instead.
+    "raft": {"network": "large", "iterations": 12, "weights": PUBLISHED},
 }
+COLOUR_FLOWS = frozenset({"raft"})  # computed from RGB rather than gray frames

@@ -11,6 +11,7 @@ import numpy as np
 
 from preprocess.camera import warped_flow
 from preprocess.flow import FlowFunction, flow_function
+from preprocess.flow_defaults import COLOUR_FLOWS
 from tsn_core.errors import InputError
 from tsn_core.modality import Modality, StoredModality
 from tsn_core.modality_kind import MakeImage
@@ -115,14 +116,19 @@ def _make_difference(modality: StoredModality) -> UnitMaker:
 
 def _make_flow(modality: StoredModality) -> UnitMaker:
     compute, bound = _computed(modality)
+    if modality.algorithm in COLOUR_FLOWS:
+        return lambda first, last: Unit(quantize_flow(compute(first.rgb, last.rgb), bound))
     return lambda first, last: Unit(quantize_flow(compute(first.gray, last.gray), bound))
 
 
 def _make_warped_flow(modality: StoredModality) -> UnitMaker:
     compute, bound = _computed(modality)
 
+    in_colour = modality.algorithm in COLOUR_FLOWS
+
     def make(first: Frame, last: Frame) -> Unit:
-        flow, accepted = warped_flow(first.gray, last.gray, compute)
+        colours = (first.rgb, last.rgb) if in_colour else None
+        flow, accepted = warped_flow(first.gray, last.gray, compute, colours)
         return Unit(quantize_flow(flow, bound), accepted)
 
     return make

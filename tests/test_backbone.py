@@ -510,7 +510,9 @@ def test_imagenet_weights_are_those_of_torchvision(resnet_file, monkeypatch):
 
     monkeypatch.setattr(weights, "get_state_dict", get_state_dict)
     model = make_tsn("imagenet")
-    assert asked == [(weights.DEFAULT, {"progress": False, "check_hash": True})]
+    assert asked == [
+        (weights.DEFAULT, {"progress": False, "check_hash": True, "weights_only": True})
+    ]
     assert torch.equal(model.backbone.conv1.weight, state["conv1.weight"])
     flow = make_tsn("imagenet", modality="flow", snippet_length=5).backbone.conv1.weight
     mean = state["conv1.weight"].mean(dim=1)

@@ -710,7 +710,9 @@ def test_flow_without_the_camera_s_motion(tmp_path):
 def test_unknown_flow():
     with pytest.raises(InputError) as caught:
         flow_parameters("tvl")
-    assert str(caught.value) == "unknown flow algorithm 'tvl'; choose from tvl1, farneback, dis"
+    assert (
+        str(caught.value) == "unknown flow algorithm 'tvl'; choose from tvl1, farneback, dis, raft"
+    )
 
 
 @pytest.mark.parametrize(

@@ -220,7 +220,10 @@ def test_attributes_of_other_kinds(tiny_shard, name, value, reason):
         ({"height": "24"}, "height must be a whole number, got '24'"),
         ({"scale": float("nan")}, "scale must be a number, got nan"),
         ({"zero": [1]}, "zero must be a number, got [1]"),
-        ({"algorithm": "../x"}, "unknown flow algorithm '../x'; choose from tvl1, farneback, dis"),
+        (
+            {"algorithm": "../x"},
+            "unknown flow algorithm '../x'; choose from tvl1, farneback, dis, raft",
+        ),
         ({"parameters": 5}, "parameters must be a mapping, got 5"),
         ({"name": ["rgb"]},
          f"unknown modality ['rgb']; choose from {', '.join(modality_names())}, or install the "

@@ -126,7 +126,10 @@ def completed(line: str, program: str = "preprocess") -> list[str]:
     [
         ("tsn-preprocess ex", ["plain,extract"]),
         ("tsn-preprocess extract --dataset h", ["plain,hmdb51"]),
-        ("tsn-preprocess extract --flow ", ["plain,tvl1", "plain,farneback", "plain,dis"]),
+        (
+            "tsn-preprocess extract --flow ",
+            ["plain,tvl1", "plain,farneback", "plain,dis", "plain,raft"],
+        ),
         ("tsn-preprocess extract --modality rgb", ["plain,rgb", "plain,rgbdiff"]),
         ("tsn-preprocess extract --out sh", ["file,sh"]),
     ],

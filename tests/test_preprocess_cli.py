@@ -305,7 +305,7 @@ def test_bad_numbers(extract, tmp_path, options, message):
             + ", ".join(repr(name) for name in modality_names() if name != "warpedflow")
             + ".",
         ),
-        (("--flow", "tvl"), "'--flow': 'tvl' is not one of 'tvl1', 'farneback', 'dis'."),
+        (("--flow", "tvl"), "'--flow': 'tvl' is not one of 'tvl1', 'farneback', 'dis', 'raft'."),
     ],
 )
 def test_usage_errors_are_status_2(extract, options, message):

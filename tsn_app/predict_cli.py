@@ -44,6 +44,10 @@ _PATH = click.Path(path_type=Path)
     default="1",
     help="Of each snippet: the centre, 3 squares, or 10 with mirrored ones.",
 )
+@click.option(
+    "--flow-weights", metavar="FILE",
+    help="Of RAFT, for runs on its flow.  [default: those of the training, if kept here]",
+)  # fmt: skip
 @click.option("--top", type=int, default=5, help="Classes to show.")
 @click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each video.")
 @click.option("--overlay", type=_PATH, help="Video file to write, with the class on its frames.")
@@ -69,6 +73,7 @@ def main(
     shards: Path | None,
     num_snippets: int,
     crops: str,
+    flow_weights: str | None,
     top: int,
     as_json: bool,
     overlay: Path | None,
@@ -93,6 +98,7 @@ def main(
 
     Example: tsn-predict match.mp4 --run runs/flow --timeline --overlay labelled.mp4
     """
+    from preprocess.flow_weights import check_weights
     from preprocess.limits import Limits
     from train.actions import ActionRule
     from train.devices import choose_device
@@ -119,11 +125,10 @@ def main(
 
         check_target(Path(videos[0]), overlay)
     lengths = parse_numbers("--scales", scales, "1,2,4,8,16")
+    predictors = [open_predictor(run, checkpoint=checkpoint, shards=shards) for run in runs]
+    check_weights([predictor.modality for predictor in predictors], flow_weights)
     work = _Work(
-        make_ensemble(
-            [open_predictor(run, checkpoint=checkpoint, shards=shards) for run in runs],
-            parse_numbers("--weights", weights or "", "1,1.5"),
-        ),
+        make_ensemble(predictors, parse_numbers("--weights", weights or "", "1,1.5")),
         num_snippets=num_snippets,
         crops=int(crops),
         device=choose_device(device),

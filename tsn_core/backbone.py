@@ -16,7 +16,7 @@ from torch import nn
 
 from tsn_core.conv8 import Conv8
 from tsn_core.errors import CheckpointError, InputError
-from tsn_core.listing import few
+from tsn_core.state_dict import load_state, plain_state
 from tsn_core.torch_file import CHECKPOINT_FORMAT, read_torch_file
 from tsn_core.torchvision_models import imagenet_weights, make_model
 
@@ -149,11 +149,7 @@ def read_state(path: str | os.PathLike[str], backbone: str) -> dict[str, torch.T
     state = read_torch_file(path, "check --weights")
     if isinstance(state, dict) and state.get("format") == CHECKPOINT_FORMAT:
         state = _backbone_of_checkpoint(state, path, backbone)
-    elif isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
-    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise CheckpointError(f"{path}: a state dict (name to tensor) expected; check --weights")
-    state = {str(key).removeprefix("module."): value for key, value in state.items()}
+    state = plain_state(state, path, "check --weights")
     if any(key.startswith("base_model.") for key in state):
         raise CheckpointError(
             f"{path}: a checkpoint of tsn-pytorch or TSM; make a run of it with tsn-train "
@@ -202,27 +198,7 @@ def load_weights(
         for key, value in state.items()
         if not key.startswith((*ignore, *_AUXILIARY))
     }
-    own = model.state_dict()
-    missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
-    unexpected = [key for key in state if key not in own]
-    wrong = [key for key in own if key in state and own[key].shape != state[key].shape]
-    broken = [key for key in own if key in state and not state[key].isfinite().all()]
-    problems = [
-        f"{len(keys)} {what} ({few(keys)})"
-        for what, keys in (
-            ("missing", missing),
-            ("unexpected", unexpected),
-            ("of another shape", wrong),
-            ("not finite", broken),
-        )
-        if keys
-    ]
-    if problems:
-        raise CheckpointError(
-            f"{source}: the weights do not fit the model: {'; '.join(problems)}; "
-            "check --backbone and --weights"
-        )
-    model.load_state_dict(state, strict=False)
+    load_state(model, state, source=source, remedy="check --backbone and --weights")
 
 
 def replace_layer(model: nn.Module, name: str, layer: nn.Module) -> None:

@@ -34,7 +34,7 @@ __all__ = [
 CODECS = ("jpeg", "raw")
 MOST_PIXELS = 1 << 16  # along one side of a unit
 MOST_UNITS = 1 << 16  # in one snippet
-FLOW_ALGORITHMS = ("tvl1", "farneback", "dis")
+FLOW_ALGORITHMS = ("tvl1", "farneback", "dis", "raft")
 
 
 @dataclass(frozen=True)

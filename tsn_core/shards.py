@@ -34,7 +34,7 @@ def open_shards(
         path: Folder of a modality's shards (``shards/hmdb51/rgb``), or of the dataset
             (``shards/hmdb51``); also as a URL such as ``s3://bucket/shards/hmdb51``.
         modality: Which one of the dataset's: ``rgb``, ``flow``, …; None where there is only one.
-        flow: Which flow, where there are several: ``tvl1``, ``farneback`` or ``dis``.
+        flow: Which flow, where there are several: ``tvl1``, ``farneback``, ``dis`` or ``raft``.
 
     Raises:
         InputError: No such shards there, or several to choose from.

@@ -1,4 +1,4 @@
-"""torchvision's classification models, also where its compiled extension cannot be loaded.
+"""torchvision's classification models and RAFT, also where its compiled extension cannot be loaded.
 
 torchvision's wheels are compiled for one build of torch. Beside another one (a CPU build of torch
 with the CUDA build of torchvision, say) ``import torchvision`` stops with ``operator
@@ -111,15 +111,67 @@ def imagenet_weights(name: str) -> dict[str, torch.Tensor]:
             f"torchvision has no ImageNet weights of {name}; give a file with --weights PATH, or "
             "use --weights none"
         ) from None
-    file = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
+    return _fetched(
+        weights, f"ImageNet weights of {name}", "give it with --weights PATH, or use --weights none"
+    )
+
+
+def flow_network(name: str) -> torch.nn.Module:
+    """Return torchvision's RAFT, randomly initialised.
+
+    Args:
+        name: ``large`` or ``small``.
+    """
+    return load_torchvision().models.get_model(f"raft_{name}", weights=None)
+
+
+def flow_weights(name: str, sha256: str = "") -> Path | None:
+    """Return the file of torchvision's weights of RAFT, downloaded unless cached.
+
+    Args:
+        name: ``large`` or ``small``.
+        sha256: Of the file that is wanted, hexadecimal; none takes torchvision's default.
+
+    Returns:
+        The file; None where torchvision has published none of that sha256, of which the names of
+        its files show the beginning.
+
+    Raises:
+        InputError: It cannot be downloaded.
+    """
+    published = load_torchvision().models.get_model_weights(f"raft_{name}")
+    if not sha256:
+        found = [published.DEFAULT]
+    else:
+        found = [one for one in published if sha256.startswith(_digest_in_name(one))]
+    if not found:
+        return None
+    _fetched(found[0], f"weights of raft {name}", "give it with --flow-weights PATH")
+    return _hub_file(found[0])
+
+
+def _hub_file(weights: Any) -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
+
+
+def _digest_in_name(weights: Any) -> str:
+    return _hub_file(weights).stem.rpartition("-")[2]
+
+
+def _fetched(weights: Any, what: str, remedy: str) -> dict[str, torch.Tensor]:
+    """Return published weights, downloaded unless cached.
+
+    Raises:
+        InputError: They cannot be downloaded.
+    """
+    file = _hub_file(weights)
     if not file.exists():
-        size = weights.meta["_file_size"]
-        say(f"downloading the ImageNet weights of {name} once, {size:.0f} MB, to {file}")
+        say(f"downloading the {what} once, {weights.meta['_file_size']:.0f} MB, to {file}")
     try:
         with redirect_stdout(StringIO()):
-            return weights.get_state_dict(progress=False, check_hash=True)
+            return weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except (OSError, RuntimeError) as error:
         raise InputError(
-            f"ImageNet weights of {name} could not be downloaded from {weights.url} ({error}); "
-            "download that file elsewhere and give it with --weights PATH, or use --weights none"
+            f"{what} could not be downloaded from {weights.url} ({error}); "
+            f"download that file elsewhere and {remedy}"
         ) from None

@@ -39,8 +39,10 @@ def extract_again(
         that were tried now.
     """
     from preprocess.extract import extract_dataset
+    from preprocess.flow_weights import check_weights
     from preprocess.work import Options
 
+    check_weights(modality for _, modalities in stored.groups for modality in modalities)
     failures: Failures = {}
     tried: set[str] = set()
     extracted: dict[str, int] = {}

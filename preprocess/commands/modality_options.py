@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from preprocess.commands.options import gather
+from preprocess.flow_defaults import PUBLISHED
 from tsn_core.command_line import ModalityName, Size
 from tsn_core.errors import InputError
 from tsn_core.modality import CODECS, FLOW_ALGORITHMS, StoredModality, get_modality
@@ -28,6 +29,7 @@ def _stored(
     names: tuple[str, ...],
     flow: str | tuple[str, ...],
     flow_backend: str,
+    flow_weights: str | None,
     flow_changes: tuple[str, ...],
     warp: bool,
     bound: float,
@@ -47,12 +49,15 @@ def _stored(
     flows = (flow,) if isinstance(flow, str) else tuple(dict.fromkeys(flow))
     if flow_changes and len(flows) > 1:
         raise InputError(f"--flow-parameter needs a single --flow, got {', '.join(flows)}")
+    if flow_weights is not None and "raft" not in flows:
+        raise InputError(f"--flow-weights: only for --flow raft, got {', '.join(flows)}")
     by_name = _by_modality(changes, names)
     modalities = tuple(
         stored_modality(
             "warpedflow" if name == "flow" and warp else name,
             flow=algorithm,
             flow_backend=flow_backend,
+            flow_weights=flow_weights or PUBLISHED,
             flow_changes=flow_changes,
             bound=bound,
             changes=by_name.get(name, ()),
@@ -73,6 +78,7 @@ def stored_modality(
     *,
     flow: str,
     flow_backend: str = "numba",
+    flow_weights: str = PUBLISHED,
     flow_changes: Sequence[str] = (),
     bound: float,
     changes: Sequence[str] = (),
@@ -90,7 +96,8 @@ def stored_modality(
     if not 0 < bound < math.inf:
         raise InputError(f"--bound must be > 0 and finite, got {bound}")
     if kind.has_algorithm:
-        parameters = {"bound": bound, **flow_parameters(flow, flow_changes, flow_backend)}
+        own = flow_parameters(flow, flow_changes, flow_backend, flow_weights)
+        parameters = {"bound": bound, **own}
     else:
         shared = {"bound": bound} if "bound" in kind.parameters else {}
         parameters = change_parameters({**kind.parameters, **shared}, changes, name)
@@ -167,6 +174,12 @@ def _stored_options(names: tuple[str, ...], flow: str | tuple[str, ...]) -> Any:
             help="Who computes tvl1: our own code or OpenCV.",
         ),
         click.option(
+            "--flow-weights",
+            metavar="FILE",
+            help="Of raft: a state dict of torchvision's RAFT, or default for its own, which are "
+            "downloaded once.  [default: default]",
+        ),
+        click.option(
             "--flow-parameter",
             "flow_changes",
             metavar="NAME=VALUE",
@@ -211,7 +224,8 @@ def _stored_options(names: tuple[str, ...], flow: str | tuple[str, ...]) -> Any:
 
 
 stored_options = _stored_options(("rgb",), "tvl1")
-every_stored_options = _stored_options(("rgb", "rgbdiff", "flow"), FLOW_ALGORITHMS)
+_WITHOUT_WEIGHTS = tuple(name for name in FLOW_ALGORITHMS if name != "raft")
+every_stored_options = _stored_options(("rgb", "rgbdiff", "flow"), _WITHOUT_WEIGHTS)
 videos_per_shard_option = click.option(
     "--videos-per-shard",
     type=int,

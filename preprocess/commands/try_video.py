@@ -33,6 +33,7 @@ def try_video(shards: Path, name: str, data: Path | None, isolation: bool, limit
 
     Example: tsn-preprocess try shards/hmdb51 brush_hair/a.avi --max-memory-mb 16000
     """
+    from preprocess.flow_weights import check_weights
     from preprocess.isolation import borrowed_process, end_processes
     from preprocess.stored_dataset import read_stored
     from preprocess.task import InProcess, Task
@@ -40,6 +41,7 @@ def try_video(shards: Path, name: str, data: Path | None, isolation: bool, limit
     stored = read_stored(shards, data)
     if name not in {record.name for record in stored.manifest.records}:
         raise InputError(f"{shards}: no video {name}; see its manifest.jsonl")
+    check_weights(modality for _, modalities in stored.groups for modality in modalities)
     path = (stored.data / name).absolute()
     click.echo(f"{path}:")
     with borrowed_process() if isolation else nullcontext(InProcess()) as extractor:
