@@ -42,7 +42,8 @@ from benchmarks.loader_rivals import (
 from benchmarks.report import clips_folder, write_result
 from train.augmentation import SCALES, TrainingAugmentation
 from train.batches import BatchPlan
-from train.handover import PackedCrops, ReadySnippets
+from train.crops import PackedCrops
+from train.handover import ReadySnippets
 from train.plots import new_figure, save_figure
 from train.videos import SnippetDataset, make_loader
 from tsn_core.loading import stream
@@ -123,7 +124,7 @@ def speed(make: Callable[[], Batches], seconds: float) -> float:
     while time.perf_counter() - began < seconds or count < _LEAST_BATCHES:
         batch = next(batches)
         if isinstance(batch[0], PackedCrops):
-            assert len(batch[0].boxes) == _BATCH
+            assert len(batch[0].crops.boxes) == _BATCH
         elif isinstance(batch[0], ReadySnippets):
             assert batch[0].shape[:2] == (_BATCH, NUM_SEGMENTS)
         else:

@@ -19,7 +19,10 @@ def test_shares_leave_the_first_epoch_out_where_there_are_others():
 def test_no_shares_where_nothing_is_known(rows):
     assert step_shares(rows) is None
     assert step_text(rows) is None
-    assert waiting_hint(rows, num_workers=2, codec="jpeg", resize_on="workers") is None
+    assert (
+        waiting_hint(rows, num_workers=2, codec="jpeg", resize_on="workers", decode_on="workers")
+        is None
+    )
 
 
 def test_older_runs_did_not_measure_copying():
@@ -29,24 +32,34 @@ def test_older_runs_did_not_measure_copying():
 def test_the_hint_names_what_can_still_be_changed(monkeypatch):
     monkeypatch.setattr(bottleneck, "usable_cores", lambda: 8)
     rows = [row(3, 0, 7)]
-    said = waiting_hint(rows, num_workers=2, codec="jpeg", resize_on="workers")
+    said = waiting_hint(rows, num_workers=2, codec="jpeg", resize_on="workers", decode_on="workers")
     assert said == (
         "30% of the steps' time was spent waiting for data; what helps: --workers 4, of 8 cores; "
-        "--resize-on device; raw shards, by tsn-preprocess repack --codec raw; "
+        "--resize-on device; --decode-on device, on a GPU; "
+        "raw shards, by tsn-preprocess repack --codec raw; "
         "smaller frames, by tsn-preprocess repack --size"
     )
-    said = waiting_hint(rows, num_workers=0, codec="raw", resize_on="device")
-    assert "--workers 1, of 8 cores" in said and "raw" not in said and "--resize-on" not in said
-    said = waiting_hint(rows, num_workers=8, codec="raw", resize_on="device")
+    said = waiting_hint(rows, num_workers=0, codec="raw", resize_on="device", decode_on="device")
+    assert "--workers 1, of 8 cores" in said and "raw" not in said and "-on " not in said
+    said = waiting_hint(rows, num_workers=8, codec="raw", resize_on="device", decode_on="device")
     assert said.endswith("what helps: smaller frames, by tsn-preprocess repack --size")
-    assert "more --workers" in waiting_hint(rows, num_workers=None, codec=None, resize_on="workers")
-    assert waiting_hint([row(1, 0, 9)], num_workers=2, codec="jpeg", resize_on="workers") is None
+    assert "more --workers" in waiting_hint(
+        rows, num_workers=None, codec=None, resize_on="workers", decode_on="workers"
+    )
+    assert (
+        waiting_hint(
+            [row(1, 0, 9)], num_workers=2, codec="jpeg", resize_on="workers", decode_on="workers"
+        )
+        is None
+    )
 
 
 @pytest.mark.parametrize(("epochs", "expected"), [(1, [1]), (5, [2])])
 def test_it_is_said_once(epochs, expected):
     said, at = [], []
-    watch = WaitingWatch(said.append, epochs, num_workers=1, codec="jpeg", resize_on="workers")
+    watch = WaitingWatch(
+        said.append, epochs, num_workers=1, codec="jpeg", resize_on="workers", decode_on="workers"
+    )
     for epoch in range(1, epochs + 1):
         watch(row(5, 0, 5))
         at += [epoch] * (len(said) - len(at))

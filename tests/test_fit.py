@@ -141,6 +141,7 @@ def test_config_holds_every_setting(whole, shards):
         "channels_last": False,
         "compile": False,
         "resize_on": "workers",
+        "decode_on": "workers",
         "shuffle_window": 0,
         "val_subset": "val",
     }

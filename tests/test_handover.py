@@ -11,8 +11,8 @@ from train_helpers import fit_arguments, random_videos, run_program, write_datas
 
 from train.augmentation import TrainingAugmentation
 from train.batches import BatchPlan
+from train.crops import PackedCrops
 from train.feed import on_device
-from train.handover import PackedCrops
 from train.slots import Filled, make_slots
 from train.videos import SnippetDataset, make_loader
 from tsn_core.errors import InputError
@@ -22,7 +22,7 @@ from tsn_core.modality import get_modality
 CPU = torch.device("cpu")
 
 
-def dataset_of(shards, *, resize, size=16, num_segments=3, seed=5):
+def dataset_of(shards, *, resize, decode=True, size=16, num_segments=3, seed=5):
     return SnippetDataset(
         shards,
         range(len(shards)),
@@ -32,17 +32,19 @@ def dataset_of(shards, *, resize, size=16, num_segments=3, seed=5):
         training=True,
         seed=seed,
         resize=resize,
+        decode=decode,
     )
 
 
-def batches(shards, resize, *, num_workers=0, start=None, size=16):
-    dataset = dataset_of(shards, resize=resize, size=size)
+def batches(shards, resize, *, decode=True, num_workers=0, start=None, size=16, ahead=None):
+    dataset = dataset_of(shards, resize=resize, decode=decode, size=size)
     plan = BatchPlan(len(dataset), 3, shuffle=True, seed=0)
     loader, sampler = make_loader(dataset, plan, num_workers=num_workers, worker_start=start)
     found = []
     for epoch in range(4):
         sampler.epoch = epoch
-        found += [[part.clone() for part in batch] for batch in on_device(stream(loader), CPU)]
+        brought = on_device(stream(loader), CPU, ahead=ahead)
+        found += [[part.clone() for part in batch] for batch in brought]
     return found
 
 
@@ -81,7 +83,7 @@ def test_loaders_hand_over_one_piece_of_memory(shards):
     assert isinstance(packed, PackedCrops) and isinstance(packed.data, Filled)
     assert packed.data.tensor().is_shared()
     units, channels = shards.modality.snippet_length, shards.modality.channels
-    pixels = sum(height * width for height, width in packed.boxes)
+    pixels = sum(height * width for *_, height, width in packed.crops.boxes)
     assert packed.data.num_bytes == pixels * channels * units * 2
     assert (labels.tolist(), places.tolist(), counts.tolist()) == ([0, 1], [0, 1], [True, True])
 

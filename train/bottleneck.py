@@ -54,7 +54,12 @@ def step_text(rows: Sequence[Mapping[str, Any]]) -> str | None:
 
 
 def waiting_hint(
-    rows: Sequence[Mapping[str, Any]], *, num_workers: int | None, codec: str | None, resize_on: str
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    num_workers: int | None,
+    codec: str | None,
+    resize_on: str,
+    decode_on: str,
 ) -> str | None:
     """Return one line about a loader that is too slow, with what to change.
 
@@ -63,6 +68,7 @@ def waiting_hint(
         num_workers: Loading processes of this rank; None where nobody knows.
         codec: Of the shards; None where nobody knows.
         resize_on: ``workers`` or ``device``.
+        decode_on: Likewise.
 
     Returns:
         None where training waits little.
@@ -78,6 +84,8 @@ def waiting_hint(
         remedies.append(f"--workers {min(max(2 * num_workers, 1), cores)}, of {cores} cores")
     if resize_on == "workers":
         remedies.append("--resize-on device")
+    if decode_on == "workers" and codec != "raw":
+        remedies.append("--decode-on device, on a GPU")
     if codec != "raw":
         remedies.append("raw shards, by tsn-preprocess repack --codec raw")
     remedies.append("smaller frames, by tsn-preprocess repack --size")
@@ -98,10 +106,16 @@ class WaitingWatch:
         num_workers: int,
         codec: str,
         resize_on: str,
+        decode_on: str,
     ) -> None:
         self._say = say
         self._due = min(_START + 1, epochs)
-        self._known = (num_workers, codec, resize_on)
+        self._known: dict[str, Any] = {
+            "num_workers": num_workers,
+            "codec": codec,
+            "resize_on": resize_on,
+            "decode_on": decode_on,
+        }
         self._rows: list[Mapping[str, Any]] = []
 
     def __call__(self, row: Mapping[str, Any]) -> None:
@@ -109,8 +123,7 @@ class WaitingWatch:
         self._rows.append(row)
         if len(self._rows) != self._due:
             return
-        num_workers, codec, resize_on = self._known
-        hint = waiting_hint(self._rows, num_workers=num_workers, codec=codec, resize_on=resize_on)
+        hint = waiting_hint(self._rows, **self._known)
         if hint:
             self._say(hint)
 

@@ -31,7 +31,7 @@ class Clock:
             except StopIteration:
                 return
             finally:
-                self._data += time.perf_counter() - asked
+                self.add(waiting=time.perf_counter() - asked)
             yield item
 
     @contextmanager
@@ -39,7 +39,12 @@ class Clock:
         """The time within was spent on bringing data to where they are computed with."""
         began = time.perf_counter()
         yield
-        self._copy += time.perf_counter() - began
+        self.add(copying=time.perf_counter() - began)
+
+    def add(self, *, waiting: float = 0.0, copying: float = 0.0) -> None:
+        """Count seconds in which nothing could be computed, for want of a batch."""
+        self._data += waiting
+        self._copy += copying
 
     @contextmanager
     def computing(self) -> Iterator[None]:

@@ -37,6 +37,12 @@ class Ranks:
             distributed.all_reduce(numbers)
         return numbers
 
+    def first_says(self, is_so: bool, device: torch.device) -> bool:
+        """Return on all ranks what the first one says; nobody waits for a device for one rank."""
+        if self.size == 1:
+            return is_so
+        return bool(self.add_up(torch.tensor(float(self.is_first and is_so), device=device)))
+
     def wait(self) -> None:
         """Return when all ranks have come here."""
         if self.size > 1:

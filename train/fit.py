@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import astuple
 from itertools import islice
 from typing import Any
@@ -97,24 +98,25 @@ def fit(
         epoch = len(rows)
         check_data()
         sampler.epoch, sampler.first_step = epoch, step
-        loaded = clock.waiting(stream(train_loader))
-        batches = on_device(loaded, learner.device, clock)
-        while step < plan.num_steps:
-            torch.manual_seed(_step_seed(loop.seed, epoch, step, ranks.rank))
-            rate = rate_at(epoch * plan.num_steps + step, plan.num_steps, loop.epochs, optimizer)
-            parts = plan.num_parts(step)
-            with clock.computing():
-                done = learner.step(islice(batches, parts), parts, plan.step_size(step), rate)
-            if not math.isfinite(done.loss):
-                places = plan.order(epoch)[step * plan.batch_size :][: plan.step_size(step)]
-                raise _not_finite(train_loader, epoch, done.loss, places, kept)
-            sums.add(done)
-            step += 1
-            show.batch(epoch, "train", step, plan.num_steps, sums)
-            due = torch.tensor(float(ranks.is_first and _is_due(saved, loop.save_seconds)))
-            if step < plan.num_steps and ranks.add_up(due.to(learner.device)):
-                save("last")
-                saved, kept = time.monotonic(), _kept(rows, step)
+        with closing(on_device(stream(train_loader), learner.device, clock)) as batches:
+            while step < plan.num_steps:
+                torch.manual_seed(_step_seed(loop.seed, epoch, step, ranks.rank))
+                rate = rate_at(
+                    epoch * plan.num_steps + step, plan.num_steps, loop.epochs, optimizer
+                )
+                parts = plan.num_parts(step)
+                with clock.computing():
+                    done = learner.step(islice(batches, parts), parts, plan.step_size(step), rate)
+                if not math.isfinite(done.loss):
+                    places = plan.order(epoch)[step * plan.batch_size :][: plan.step_size(step)]
+                    raise _not_finite(train_loader, epoch, done.loss, places, kept)
+                sums.add(done)
+                step += 1
+                show.batch(epoch, "train", step, plan.num_steps, sums)
+                due = ranks.first_says(_is_due(saved, loop.save_seconds), learner.device)
+                if step < plan.num_steps and due:
+                    save("last")
+                    saved, kept = time.monotonic(), _kept(rows, step)
         validated = _validate(learner, val_loader, epoch, show, kept)
         rows.append(
             {
@@ -145,12 +147,13 @@ def _validate(
 ) -> Sums:
     """Return the sums over the validation videos of all ranks."""
     sums = Sums()
-    for number, batch in enumerate(on_device(stream(loader), learner.device), start=1):
-        done = learner.validate(batch)
-        if not math.isfinite(done.loss):
-            raise _not_finite(loader, epoch, done.loss, batch[2].tolist(), kept)
-        sums.add(done)
-        show.batch(epoch, "val", number, len(loader), sums)
+    with closing(on_device(stream(loader), learner.device)) as batches:
+        for number, batch in enumerate(batches, start=1):
+            done = learner.validate(batch)
+            if not math.isfinite(done.loss):
+                raise _not_finite(loader, epoch, done.loss, batch[2].tolist(), kept)
+            sums.add(done)
+            show.batch(epoch, "val", number, len(loader), sums)
     return learner.add_up(sums)
 
 

@@ -1,19 +1,20 @@
-"""What loading processes hand over: snippets, or crops to be resized where the network runs."""
+"""What loading processes hand over: snippets, or what is left to be done where the network runs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from train.augmentation import View
-from train.slots import Filled, Slots
+from train.crops import Crops, EncodedCrops, PackedCrops
+from train.slots import Memory, Slots, opened
+from tsn_core.encoded_units import EncodedUnits
 from tsn_core.errors import InputError
-from tsn_core.modality import Modality, get_modality
+from tsn_core.modality import Modality
 from tsn_core.planes import cut_box
 
 
@@ -35,11 +36,17 @@ class CutVideo:
         return [cut_box(unit, self.view.box) for unit in self.units]
 
 
-Memory = torch.Tensor | Filled  # (B,) uint8, here or in a slot
+@dataclass(frozen=True)
+class EncodedVideo:
+    """The units of one video's snippets, as they are stored.
 
+    Attributes:
+        units: K * L JPEGs.
+        view: What to show of them.
+    """
 
-def _opened(memory: Memory) -> torch.Tensor:
-    return memory.tensor() if isinstance(memory, Filled) else memory
+    units: EncodedUnits
+    view: View
 
 
 @dataclass(frozen=True)
@@ -54,83 +61,13 @@ class ReadySnippets:
     data: Memory
     shape: tuple[int, ...]
 
-    def pin_memory(self) -> ReadySnippets:
-        """Return the same in pinned memory; the loader asks for it."""
-        return replace(self, data=_opened(self.data).pin_memory())
-
     def on(self, device: torch.device) -> torch.Tensor:
         """Return the snippets on a device; on a CPU, until the next batch is asked for."""
-        return _opened(self.data).view(self.shape).to(device, non_blocking=True)
-
-
-@dataclass(frozen=True)
-class PackedCrops:
-    """The crops of a batch, one after the other in one piece of memory.
-
-    Loading processes only cut; resizing and mirroring is done for many images at once, on the
-    device. Results differ by at most one gray level from those of OpenCV, which rounds more often.
-
-    Attributes:
-        data: All pixels, (B,) uint8: those of a crop as the shards store them, channel below
-            channel for stacked modalities and interleaved for others.
-        boxes: (height, width) of each video's crops in px.
-        mirrored: Whether each video is mirrored.
-        num_snippets: Of each video, K.
-        snippet_length: Units of a snippet, L.
-        size: Side in px that all are to have.
-        modality: Name of the modality.
-    """
-
-    data: Memory
-    boxes: tuple[tuple[int, int], ...]
-    mirrored: tuple[bool, ...]
-    num_snippets: int
-    snippet_length: int
-    size: int
-    modality: str
-
-    def pin_memory(self) -> PackedCrops:
-        """Return the same in pinned memory; the loader asks for it."""
-        return replace(self, data=_opened(self.data).pin_memory())
-
-    def on(self, device: torch.device) -> torch.Tensor:
-        """Return the snippets on a device, (N, K, L * C, size, size) uint8."""
-        kind, size = get_modality(self.modality), self.size
-        channels, count = kind.unit_channels, self.num_snippets * self.snippet_length
-        data = _opened(self.data).to(device, non_blocking=True)
-        lengths = [height * width * channels * count for height, width in self.boxes]
-        videos = data.split(lengths)
-        out = torch.empty(
-            (len(videos), count, channels, size, size), dtype=torch.uint8, device=device
-        )
-        for height, width in sorted(set(self.boxes)):
-            chosen = [n for n, box in enumerate(self.boxes) if box == (height, width)]
-            pixels = torch.stack([videos[n] for n in chosen])
-            if kind.stacked:
-                images = pixels.view(-1, channels, height, width)
-            else:
-                images = pixels.view(-1, height, width, channels).permute(0, 3, 1, 2)
-            resized = _resized(images, size).view(len(chosen), count, channels, size, size)
-            out[torch.tensor(chosen, device=device)] = resized
-        if any(self.mirrored):
-            turned = torch.tensor([n for n, is_so in enumerate(self.mirrored) if is_so])
-            turned = turned.to(device)
-            images = out[turned].flip(-1)
-            for channel in kind.mirrored_channels:
-                images[:, :, channel] = 255 - images[:, :, channel]
-            out[turned] = images
-        return out.view(len(videos), self.num_snippets, -1, size, size)
-
-
-def _resized(images: torch.Tensor, size: int) -> torch.Tensor:
-    """Return images (M, C, h, w) uint8 as (M, C, size, size)."""
-    if images.shape[-2:] == (size, size):
-        return images.contiguous()
-    values = functional.interpolate(images.float(), (size, size), mode="bilinear")
-    return values.round_().to(torch.uint8).contiguous()
+        return opened(self.data, device).view(self.shape).to(device, non_blocking=True)
 
 
 CutItem = tuple[CutVideo, int, int, bool]  # label, place, whether it counts
+EncodedItem = tuple[EncodedVideo, int, int, bool]
 
 
 class _Collate:
@@ -141,6 +78,16 @@ class _Collate:
         self._snippet_length = snippet_length
         self._size = size
         self._slots = slots
+
+    def _crops(self, views: Sequence[View], num_units: int) -> Crops:
+        return Crops(
+            boxes=tuple(view.box for view in views),
+            mirrored=tuple(bool(view.mirrored) for view in views),
+            num_snippets=num_units // self._snippet_length,
+            snippet_length=self._snippet_length,
+            size=self._size,
+            modality=self._kind.name,
+        )
 
 
 class Resizer(_Collate):
@@ -162,19 +109,6 @@ class Resizer(_Collate):
 class Packer(_Collate):
     """Makes a batch of ``PackedCrops`` from what was cut."""
 
-    def __init__(self, kind: Modality, snippet_length: int, size: int, slots: Slots) -> None:
-        """Say what the crops are.
-
-        Raises:
-            InputError: Videos of that modality cannot be mirrored on a device.
-        """
-        if kind.recode_mirrored is not None:
-            raise InputError(
-                f"--resize-on device: {kind.name} is mirrored by code of its own, which runs in "
-                "the loading processes alone; use --resize-on workers"
-            )
-        super().__init__(kind, snippet_length, size, slots)
-
     def __call__(self, items: Sequence[CutItem]) -> list[Any]:
         """Return the crops, labels, places and whether they count."""
         videos = [item[0] for item in items]
@@ -185,18 +119,43 @@ class Packer(_Collate):
             part = crop.transpose(2, 0, 1) if self._kind.stacked else crop
             pixels[place : place + crop.size].reshape(part.shape)[...] = part
             place += crop.size
-        packed = PackedCrops(
+        cut = self._crops([video.view for video in videos], len(videos[0].units))
+        return [PackedCrops(memory if filled is None else filled, cut), *_columns(items)]
+
+
+class Forwarder(_Collate):
+    """Makes a batch of ``EncodedCrops`` from what was read."""
+
+    def __call__(self, items: Sequence[EncodedItem]) -> list[Any]:
+        """Return the JPEGs, labels, places and whether they count."""
+        videos = [item[0] for item in items]
+        images = [image for video in videos for image in video.units.images]
+        memory, filled = self._slots.take(sum(image.size for image in images))
+        np.concatenate(images, out=memory.numpy())
+        encoded = EncodedCrops(
             data=memory if filled is None else filled,
-            boxes=tuple(video.view.box[2:] for video in videos),
-            mirrored=tuple(bool(video.view.mirrored) for video in videos),
-            num_snippets=len(videos[0].units) // self._snippet_length,
-            snippet_length=self._snippet_length,
-            size=self._size,
-            modality=self._kind.name,
+            lengths=tuple(image.size for image in images),
+            numbers=tuple(number for video in videos for number in video.units.numbers),
+            sources=tuple(video.units.source for video in videos),
+            shapes=tuple(video.units.shape for video in videos),
+            crops=self._crops([video.view for video in videos], len(videos[0].units.images)),
         )
-        return [packed, *_columns(items)]
+        return [encoded, *_columns(items)]
 
 
-def _columns(items: Sequence[CutItem]) -> list[np.ndarray]:
+def check_mirroring(kind: Modality) -> None:
+    """Check that videos of a modality can be mirrored on a device.
+
+    Raises:
+        InputError: They cannot.
+    """
+    if kind.recode_mirrored is not None:
+        raise InputError(
+            f"--resize-on device: {kind.name} is mirrored by code of its own, which runs in "
+            "the loading processes alone; use --resize-on workers"
+        )
+
+
+def _columns(items: Sequence[tuple[Any, int, int, bool]]) -> list[np.ndarray]:
     """Return labels, places and whether they count; as arrays, which need no shared memory."""
     return [np.array(column) for column in zip(*(item[1:] for item in items))]

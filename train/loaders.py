@@ -35,8 +35,8 @@ def make_loaders(
         ranks: The processes that share every batch.
 
     Raises:
-        InputError: A class that must not be mirrored does not exist, or videos of the modality
-            cannot be mirrored on a device.
+        InputError: A class that must not be mirrored does not exist, videos of the modality cannot
+            be mirrored on a device, or there is nothing to decode there.
     """
     data, seed = settings.data, settings.loop.seed
     augmentation = TrainingAugmentation(
@@ -56,6 +56,7 @@ def make_loaders(
             training=is_training,
             seed=seed,
             resize=data.resize_on == "workers",
+            decode=data.decode_on == "workers",
         )
         plan = BatchPlan(
             num_videos=len(videos),

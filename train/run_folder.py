@@ -19,7 +19,8 @@ from tsn_core.tsn import TSN, ModelSettings
 
 _VERSION = 1
 _CONFIG_KEYS = ("shards", "modality_folder", "split", "input_size", "val_subset")
-_ADDED_SETTINGS = {"resize_on": "workers", "shuffle_window": 0}  # as if older runs named them
+# as if older runs named them
+_ADDED_SETTINGS = {"resize_on": "workers", "decode_on": "workers", "shuffle_window": 0}
 METRIC_COLUMNS = (
     "epoch",
     "learning_rate",

@@ -12,7 +12,7 @@ from tsn_core.errors import InputError
 from tsn_core.seed import check_seed
 
 PRECISIONS = ("fp32", "bf16", "fp16")
-RESIZE_ON = ("workers", "device")
+RESIZE_ON = DECODE_ON = ("workers", "device")
 
 
 def check_at_least(least: float, **values: float) -> None:
@@ -67,6 +67,7 @@ class DataSettings:
         batch_size: Videos per step of the optimiser, over all ranks and parts.
         accumulate: Parts that a step is computed in, one after the other, to save memory.
         resize_on: Where crops are resized: by the loading ``workers``, or on the ``device``.
+        decode_on: Where JPEGs are decoded; on the ``device``, they are resized there, too.
         shuffle_window: Videos that the next one is chosen from; 0 chooses from all.
     """
 
@@ -80,12 +81,20 @@ class DataSettings:
     batch_size: int
     accumulate: int
     resize_on: str = "workers"
+    decode_on: str = "workers"
     shuffle_window: int = 0
 
     def __post_init__(self) -> None:
         check_at_least(0, shuffle_window=self.shuffle_window)
         if self.resize_on not in RESIZE_ON:
             raise InputError(f"resize_on must be {' or '.join(RESIZE_ON)}, got {self.resize_on!r}")
+        if self.decode_on not in DECODE_ON:
+            raise InputError(f"decode_on must be {' or '.join(DECODE_ON)}, got {self.decode_on!r}")
+        if self.decode_on == "device" and self.resize_on != "device":
+            raise InputError(
+                "--decode-on device: what is decoded there is resized there, too; leave out "
+                f"--resize-on {self.resize_on}"
+            )
         check_at_least(1, input_size=self.input_size, batch_size=self.batch_size)
         check_at_least(1, accumulate=self.accumulate)
         check_share(val_fraction=self.val_fraction)

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import itertools
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass, field
-from weakref import WeakValueDictionary
+from weakref import WeakValueDictionary, finalize
 
 import torch
 from torch.utils.data import get_worker_info
@@ -37,9 +38,32 @@ class Filled:
     row: int
     num_bytes: int
 
-    def tensor(self) -> torch.Tensor:
-        """Return the bytes, (num_bytes,) uint8, in the process that made the slots."""
-        return _made[self.slots].memory[self.row, : self.num_bytes]
+    def tensor(self, pinned: bool = False) -> torch.Tensor:
+        """Return the bytes, (num_bytes,) uint8, in the process that made the slots.
+
+        Args:
+            pinned: Whether a GPU is to copy them; see ``Slots.pin``.
+        """
+        slots = _made[self.slots]
+        if pinned:
+            slots.pin()
+        return slots.memory[self.row, : self.num_bytes]
+
+
+Memory = torch.Tensor | Filled  # (B,) uint8, here or in a slot
+
+
+def opened(memory: Memory, device: torch.device | None = None) -> torch.Tensor:
+    """Return the bytes of a batch, (B,) uint8, on the CPU.
+
+    Args:
+        memory: That was handed over.
+        device: That is to copy them. A GPU copies from memory that stays in its place, without
+            holding up who asks it to; other memory is copied into such memory first.
+    """
+    pinned = device is not None and device.type == "cuda"
+    data = memory.tensor(pinned) if isinstance(memory, Filled) else memory
+    return data.pin_memory() if pinned and not data.is_pinned() else data
 
 
 @dataclass(eq=False)
@@ -54,6 +78,7 @@ class Slots:
     memory: torch.Tensor
     number: int = field(default_factory=lambda: next(_numbers))
     _turn: int = 0
+    _was_pinned: bool = False
 
     def __post_init__(self) -> None:
         _made[self.number] = self
@@ -70,16 +95,47 @@ class Slots:
         self._turn = (self._turn + 1) % _NUM_SLOTS
         return self.memory[row, :num_bytes], Filled(self.number, row, num_bytes)
 
+    def pin(self) -> None:
+        """Keep the memory in its place, once, if the system allows it; GPUs copy from it directly.
+
+        Only after the loading processes have been started: what a GPU knows of is not theirs.
+        """
+        if self._was_pinned:
+            return
+        self._was_pinned = True
+        address, size = self.memory.data_ptr(), self.memory.numel()
+        if _register(address, size):
+            finalize(self, _unregister, address)
+
+
+def _register(address: int, num_bytes: int) -> bool:
+    """Have CUDA keep memory in its place; return whether it does."""
+    runtime = torch.cuda.cudart()
+    if int(runtime.cudaHostRegister(address, num_bytes, 0)) == 0:
+        return True
+    with suppress(RuntimeError):  # or else the next launch would report this error as its own
+        torch.zeros(1, device="cuda")
+    return False
+
+
+def _unregister(address: int) -> None:
+    torch.cuda.cudart().cudaHostUnregister(address)
+
 
 _made: WeakValueDictionary[int, Slots] = WeakValueDictionary()
 
 
-def make_slots(num_workers: int, num_bytes: int) -> Slots:
+def make_slots(
+    num_workers: int,
+    num_bytes: int,
+    remedy: str = "a smaller --batch-size or more --accumulate",
+) -> Slots:
     """Return slots for so many loading processes.
 
     Args:
         num_workers: Processes; none needs no slots.
         num_bytes: Of the largest batch.
+        remedy: What makes batches smaller.
 
     Raises:
         InputError: There is not so much shared memory.
@@ -91,8 +147,7 @@ def make_slots(num_workers: int, num_bytes: int) -> Slots:
         megabytes = round(shape[0] * num_bytes / 1e6)
         raise InputError(
             f"{num_workers} loading processes need {megabytes} MB of shared memory{_free()}; "
-            "choose fewer --workers, a smaller --batch-size or more --accumulate, or allow more "
-            "(docker run --shm-size)"
+            f"choose fewer --workers, {remedy}, or allow more (docker run --shm-size)"
         ) from None
 
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from train.bottleneck import WaitingWatch
 from train.distributed import Ranks
 from train.fit import Report, fit, is_over
+from train.jpegs import check_decoder
 from train.labels import check_labels
 from train.leakage import hashes, trained_videos
 from train.learner import Learner, precision_type
@@ -70,6 +71,8 @@ def train_run(
     """
     data, loop = settings.data, settings.loop
     precision_type(loop.precision, device)  # before anything is written
+    if data.decode_on == "device":
+        check_decoder(device)
     shards, manifest = open_modality(settings.shards, settings.modality, settings.flow)
     check_labels(manifest, shards)
     val_subset = watched_subset(manifest, data.split, data.val_fraction)
@@ -130,6 +133,7 @@ def train_run(
         num_workers=num_workers,
         codec=shards.modality.codec,
         resize_on=data.resize_on,
+        decode_on=data.decode_on,
     )
     names = [shards.names[number] for number in videos["train"]]
     trained_on = np.union1d(hashes(shards.dataset, names, manifest.origins), seen)

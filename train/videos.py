@@ -9,16 +9,28 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from train.augmentation import Augmentation
+from train.augmentation import Augmentation, View
 from train.batches import BatchPlan, Key, PlanSampler
-from train.handover import CutItem, CutVideo, Packer, Resizer
+from train.handover import (
+    CutItem,
+    CutVideo,
+    EncodedItem,
+    EncodedVideo,
+    Forwarder,
+    Packer,
+    Resizer,
+    check_mirroring,
+)
 from train.slots import PREFETCH, Slots, make_slots
+from tsn_core.errors import InputError
 from tsn_core.loading import prepare_worker
 from tsn_core.manifest import MANIFEST_NAME, Manifest, read_manifest
 from tsn_core.planes import by_snippet
 from tsn_core.sampling import segment_snippets
 from tsn_core.shard_folders import find_folder
 from tsn_core.shard_set import ShardSet
+
+_SPARE = 2  # slots of JPEGs hold so many times the usual batch
 
 
 def open_modality(shards: Path, modality: str, flow: str | None) -> tuple[ShardSet, Manifest]:
@@ -53,6 +65,12 @@ class SnippetDataset(Dataset):
         training: Whether snippets are chosen at random, else from the middle of the segments.
         seed: Of everything random.
         resize: Whether batches hold snippets of the crops' size, else ``PackedCrops``.
+        decode: Whether images are decoded; else batches hold ``EncodedCrops``, and nothing is
+            resized either.
+
+    Raises:
+        InputError: Videos of the modality cannot be mirrored on a device, or their images are not
+            encoded.
     """
 
     def __init__(
@@ -66,7 +84,16 @@ class SnippetDataset(Dataset):
         training: bool,
         seed: int,
         resize: bool = True,
+        decode: bool = True,
     ) -> None:
+        modality = shards.modality
+        if not decode and modality.codec != "jpeg":
+            raise InputError(
+                f"--decode-on device: {shards.folder} holds {modality.codec} images, which need no "
+                "decoding; use --resize-on device alone"
+            )
+        if not (resize and decode):
+            check_mirroring(modality.kind)
         self._shards = shards
         self._videos = list(videos)
         self._num_segments = num_segments
@@ -75,6 +102,7 @@ class SnippetDataset(Dataset):
         self._training = training
         self._seed = seed
         self._resize = resize
+        self._decode = decode
 
     def __len__(self) -> int:
         return len(self._videos)
@@ -83,16 +111,23 @@ class SnippetDataset(Dataset):
         """Return the name of a video."""
         return self._shards.names[self._videos[place]]
 
-    def collate(self, slots: Slots) -> Packer | Resizer:
+    def collate(self, slots: Slots) -> Forwarder | Packer | Resizer:
         """Return what makes a batch of what ``__getitems__`` returns, in slots if they are free."""
         modality = self._shards.modality
-        make = Resizer if self._resize else Packer
+        make = (Resizer if self._resize else Packer) if self._decode else Forwarder
         return make(modality.kind, modality.snippet_length, self._input_size, slots)
 
     @property
     def most_bytes(self) -> int:
-        """Bytes of a video's snippets in a batch; of crops to be resized, at most a whole frame."""
+        """Bytes of a video's snippets in a batch; of crops to be resized, at most a whole frame.
+
+        Of JPEGs, twice the usual: a batch of many videos hardly takes more, and one that does
+        travels without a slot.
+        """
         modality = self._shards.modality
+        if not self._decode:
+            num_units = self._num_segments * modality.snippet_length
+            return _SPARE * self._shards.mean_image_bytes * num_units
         pixels = self._input_size**2
         if not self._resize:
             pixels = (modality.height or 0) * (modality.width or 0)  # 0: they differ, no slots
@@ -105,11 +140,22 @@ class SnippetDataset(Dataset):
         planes = video.view.of(video.units, self._input_size, self._shards.modality.kind)
         return torch.from_numpy(by_snippet(planes, self._num_segments)), label, place, counts
 
-    def __getitems__(self, keys: Sequence[Key]) -> list[CutItem]:
+    def __getitems__(self, keys: Sequence[Key]) -> list[CutItem] | list[EncodedItem]:
         """Return videos as they are cut, before they are resized: what loaders ask for."""
-        return [self._cut(key) for key in keys]
+        if self._decode:
+            return [self._cut(key) for key in keys]
+        return [self._encoded(key) for key in keys]
 
     def _cut(self, key: Key) -> CutItem:
+        video, chosen, view, rest = self._chosen(key)
+        return CutVideo(self._shards.unit_views(video, chosen), view), *rest
+
+    def _encoded(self, key: Key) -> EncodedItem:
+        video, chosen, view, rest = self._chosen(key)
+        return EncodedVideo(self._shards.encoded_units(video, chosen), view), *rest
+
+    def _chosen(self, key: Key) -> tuple[int, np.ndarray, View, tuple[int, int, bool]]:
+        """Return a video's number, its snippets, what to show; label, place, whether it counts."""
         epoch, place, counts = key
         video = self._videos[place]
         generator = np.random.default_rng((self._seed, epoch, place))
@@ -122,8 +168,7 @@ class SnippetDataset(Dataset):
         )
         label = int(self._shards.labels[video])
         view = self._augmentation(*self._shards.unit_size(video), generator, label)
-        units = self._shards.unit_views(video, chosen)
-        return CutVideo(units, view), label, place, counts
+        return video, chosen, view, (label, place, counts)
 
 
 def make_loader(
@@ -154,7 +199,6 @@ def make_loader(
         multiprocessing_context=worker_start if num_workers else None,
         collate_fn=dataset.collate(slots),
         prefetch_factor=PREFETCH if num_workers else None,
-        pin_memory=torch.cuda.is_available(),
         worker_init_fn=prepare_worker,
         # Its own, so that starting workers draws nothing from the generator of dropout.
         generator=torch.Generator(),

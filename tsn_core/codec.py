@@ -67,16 +67,14 @@ def decode_image(data: np.ndarray, codec: str, shape: tuple[int, ...]) -> np.nda
         if data.size != math.prod(shape):
             raise ShardError(f"raw image of shape {shape} expected, got {data.size} bytes")
         return data.reshape(shape)
-    found = jpeg_shape(data)
-    if found is not None and found != shape:
-        raise ShardError(f"JPEG of shape {shape} expected, got shape {found}")
+    check_jpeg(data, shape)
     import cv2
 
     red_first = getattr(cv2, "IMREAD_COLOR_RGB", None)  # none before OpenCV 4.11
     color = cv2.IMREAD_COLOR if red_first is None else red_first
     flag = cv2.IMREAD_GRAYSCALE if len(shape) == 2 else color
     try:
-        image = cv2.imdecode(data, flag | cv2.IMREAD_IGNORE_ORIENTATION) if found else None
+        image = cv2.imdecode(data, flag | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error:
         image = None
     if image is None or image.shape != shape:
@@ -84,6 +82,18 @@ def decode_image(data: np.ndarray, codec: str, shape: tuple[int, ...]) -> np.nda
     if image.ndim == 2 or red_first is not None:
         return image
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+
+
+def check_jpeg(data: np.ndarray, shape: tuple[int, ...]) -> None:
+    """Check that bytes begin like a baseline JPEG of that shape, before anybody decodes them.
+
+    Raises:
+        ShardError: They do not.
+    """
+    found = jpeg_shape(data)
+    if found != shape:
+        what = "no JPEG" if found is None else f"shape {found}"
+        raise ShardError(f"JPEG of shape {shape} expected, got {what}")
 
 
 def jpeg_shape(data: np.ndarray) -> tuple[int, ...] | None:

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from tsn_core.codec import decode_image
+from tsn_core.codec import check_jpeg, decode_image
+from tsn_core.encoded_units import EncodedUnits, damaged, source_of
 from tsn_core.errors import ShardError, StoreError, UnknownModalityError, UnreadableError
 from tsn_core.hdf5_blocks import StructureError
 from tsn_core.hdf5_reader import Hdf5Reader, decoded
@@ -170,6 +171,33 @@ class Shard:
         units = dict(zip(wanted, self._decoded(video, wanted)))
         return [units[image] for image in images]
 
+    def encoded_units(self, video: int, snippets: Sequence[int] | np.ndarray) -> EncodedUnits:
+        """Return the units of snippets of one video as they are stored: JPEGs.
+
+        Args:
+            video: Its place in the shard.
+            snippets: As for ``read_snippets``.
+
+        Returns:
+            K * L images, one snippet after the other. Only their headers have been looked at.
+
+        Raises:
+            ShardError: A header does not say what the tables say.
+            StoreError: The object store does not answer.
+            IndexError: A snippet is out of range.
+        """
+        numbers = self._images_of(video, snippets).tolist()
+        shape = self.header.modality.kind.image_shape(*self.unit_size(video))
+        source = source_of(self.path, self.tables.video_name[video])
+        images = self._read_images(numbers, [number + 1 for number in numbers])
+        place = 0
+        try:
+            for place, data in enumerate(images):  # noqa: B007 - for the message
+                check_jpeg(data, shape)
+        except ShardError as error:
+            raise damaged(source, numbers[place], error) from None
+        return EncodedUnits(images, numbers, shape, source)
+
     def _images_of(self, video: int, snippets: Sequence[int] | np.ndarray) -> np.ndarray:
         """Return the images of snippets of a video, (K * L,) int64."""
         tables, length = self.tables, self.header.modality.snippet_length
@@ -228,10 +256,8 @@ class Shard:
         try:
             return modality.kind.unstack(decode_image(data, modality.codec, shape))
         except ShardError as error:
-            raise ShardError(
-                f"{self.path}: {self.tables.video_name[video]}, image {image}: {error}; "
-                "delete the file and extract again"
-            ) from None
+            source = source_of(self.path, self.tables.video_name[video])
+            raise damaged(source, image, error) from None
 
     def checksum_defects(self) -> list[str]:
         """Read every byte and return what does not match its checksum, one line each."""

@@ -17,6 +17,7 @@ from tsn_core.catalog import (
     sha256_of,
     unlike,
 )
+from tsn_core.encoded_units import EncodedUnits
 from tsn_core.errors import ShardError
 from tsn_core.index import INDEX_NAME, parse_index, read_index_bytes
 from tsn_core.location import is_remote, location
@@ -53,6 +54,7 @@ class ShardSet:
         num_frames: Frames really decoded of every video, (V,) int64.
         fps: Frame rate of every video in Hz, 0 where its file states none, (V,) float64.
         sampling: Which snippets are stored, such as ``{"fps": 2.0}``; see ``SnippetPlan``.
+        mean_image_bytes: Of a stored image, tables included.
         digest: 16 hex digits that are others if any stored byte is.
 
     Examples:
@@ -82,6 +84,8 @@ class ShardSet:
         most = 0 if self._cache is None else self._cache.max_bytes
         totals = np.cumsum([entry.num_bytes for entry in index.shards])
         self._num_cached = int(np.searchsorted(totals, most, side="right"))
+        images = sum(entry.num_images for entry in index.shards)
+        self.mean_image_bytes = int(totals[-1]) // max(images, 1) if len(totals) else 0
         self._pool = ShardPool()
         catalog = read_catalog(index, data, self.folder)
         self._catalogued = catalog is not None
@@ -137,6 +141,11 @@ class ShardSet:
         """Return the units of snippets without a copy, K * L of (H, W, C) uint8; see ``Shard``."""
         shard, place = self._find(video, images=True)
         return shard.unit_views(place, snippets)
+
+    def encoded_units(self, video: int, snippets: Sequence[int] | np.ndarray) -> EncodedUnits:
+        """Return the units of snippets as they are stored, K * L JPEGs; see ``Shard``."""
+        shard, place = self._find(video, images=True)
+        return shard.encoded_units(place, snippets)
 
     def unit_size(self, video: int) -> tuple[int, int]:
         """Return (height, width) in px of the stored units of a video."""

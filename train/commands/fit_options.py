@@ -189,9 +189,16 @@ _OPTIONS = (
     click.option(
         "--resize-on",
         type=click.Choice(["workers", "device"]),
-        default="workers",
         help="Where crops are resized and mirrored: by the loading processes, or many at once on "
-        "the device that trains, which relieves them.",
+        "the device that trains, which relieves them.  [default: workers; device with --decode-on "
+        "device]",
+    ),
+    click.option(
+        "--decode-on",
+        type=click.Choice(["workers", "device"]),
+        default="workers",
+        help="Where JPEGs are decoded: by the loading processes, or by the decoder of the GPU, "
+        "which relieves them of nearly all their work.",
     ),
     click.option(
         "--shuffle-window",
@@ -294,7 +301,8 @@ def run_settings(context: click.Context, **instead: Any) -> RunSettings:
             crop_positions=int(options["crop_positions"]),
             batch_size=options["batch_size"],
             accumulate=options["accumulate"],
-            resize_on=options["resize_on"],
+            resize_on=chosen("resize_on", options["decode_on"]),
+            decode_on=options["decode_on"],
             shuffle_window=options["shuffle_window"],
         ),
         optimizer=OptimizerSettings(

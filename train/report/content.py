@@ -83,6 +83,7 @@ def _times(run: Run) -> list[str]:
         num_workers=None,
         codec=None,
         resize_on=str(run.config.get("resize_on", "workers")),
+        decode_on=str(run.config.get("decode_on", "workers")),
     )
     return [text for text in (step_text(run.epochs), hint) if text]
 

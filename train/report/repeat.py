@@ -56,6 +56,10 @@ def _fit_words(config: Mapping[str, Any]) -> list[str]:
     values["crop_scales"] = _joined(config["crop_scales"])
     values["crop_positions"] = str(config["crop_positions"])
     values["lr_steps"] = None if values["schedule"] == "cosine" else _joined(values["lr_steps"])
+    values["decode_on"] = config.get("decode_on", "workers")
+    resize_on = config.get("resize_on", "workers")
+    values["resize_on"] = None if resize_on == values["decode_on"] else resize_on
+    values["shuffle_window"] = config.get("shuffle_window", 0)
     words: list[str] = []
     for option in fit.params:
         name = str(option.name)
