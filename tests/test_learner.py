@@ -204,6 +204,36 @@ def test_bf16_computes_most_in_it_and_keeps_weights_in_fp32(network):
     assert found.loss != expected.loss
 
 
+def test_partial_batch_norm_trains_in_bf16_and_channels_last_as_in_fp32():
+    """The statistics that are frozen stay as they were, and the losses are close."""
+    losses = []
+    for changes in ({}, {"precision": "bf16", "channels_last": True}):
+        torch.manual_seed(0)
+        model = TSN(model_settings(num_classes=3, partial_bn=True, dropout=0.0))
+        frozen = model.backbone.layer1[0].bn1.running_mean.clone()
+        first = model.backbone.bn1.running_mean.clone()
+        learner = learner_of(model, **changes)
+        losses.append([step(learner, [batch(seed=number)]).loss for number in range(3)])
+        assert torch.equal(model.backbone.layer1[0].bn1.running_mean, frozen)
+        assert not torch.equal(model.backbone.bn1.running_mean, first)
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
+    assert losses[1] != losses[0]
+
+
+@pytest.mark.slow(reason="compiles a network")
+def test_what_is_compiled_trains_as_what_is_not():
+    """For real, by the compiler of this machine, in bf16 and channels last."""
+    losses = []
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        model = TSN(model_settings(backbone="conv8", num_classes=3, dropout=0.0))
+        learner = learner_of(
+            model, compile=compiled, precision="bf16", channels_last=True, gradient_clip=20.0
+        )
+        losses.append([step(learner, [batch(seed=number)]).loss for number in range(3)])
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+
+
 def test_fp16_needs_a_gpu(network):
     with pytest.raises(InputError) as caught:
         learner_of(network, precision="fp16")

@@ -9,6 +9,7 @@ from train_helpers import model_settings
 
 from train.optimization import (
     OptimizerSettings,
+    load_optimizer,
     make_optimizer,
     parameter_groups,
     rate_at,
@@ -196,3 +197,29 @@ def test_settings_out_of_range(changes, message):
     with pytest.raises(InputError) as caught:
         settings(**changes)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_fused_optimiser_goes_on_where_another_stopped(optimizer):
+    """It takes the same steps, and stays what it is, whatever the state was made by."""
+    weights = []
+    for first, second in ((False, False), (True, True), (False, True), (True, False)):
+        torch.manual_seed(0)
+        model = TSN(model_settings(backbone="conv8", num_classes=3))
+        chosen = settings(optimizer=optimizer)
+
+        def step(one, model=model, number=0):
+            torch.manual_seed(number)
+            for parameter in model.parameters():
+                parameter.grad = torch.randn_like(parameter)
+            one.step()
+
+        before = make_optimizer(model, chosen, fused=first)
+        step(before)
+        after = make_optimizer(model, chosen, fused=second)
+        load_optimizer(after, before.state_dict())
+        assert {bool(group["fused"]) for group in after.param_groups} == {second}
+        step(after, number=1)
+        weights.append(torch.cat([one.detach().flatten() for one in model.parameters()]))
+    for one in weights[1:]:
+        torch.testing.assert_close(one, weights[0], atol=1e-6, rtol=1e-5)

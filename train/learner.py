@@ -14,9 +14,10 @@ from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
+from train.arithmetic import choose_algorithms, precision_type, settled
 from train.distributed import Ranks, synchronize_norms
 from train.feed import Batch
-from train.optimization import OptimizerSettings, make_optimizer, set_rate
+from train.optimization import OptimizerSettings, load_optimizer, make_optimizer, set_rate
 from train.settings import LoopSettings
 from tsn_core.errors import InputError
 from tsn_core.tsn import TSN
@@ -64,6 +65,8 @@ class Learner:
         Raises:
             InputError: The device cannot compute in the precision.
         """
+        loop = settled(loop, device)
+        choose_algorithms(device)
         self._type = precision_type(loop.precision, device)
         self._loop = loop
         self.device = device
@@ -72,7 +75,8 @@ class Learner:
         self.model = model.to(device)
         if loop.channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._optimizer = make_optimizer(model, optimizer)
+        # one kernel for all weights; on a CPU, it gains nothing
+        self._optimizer = make_optimizer(model, optimizer, fused=device.type == "cuda")
         self._scaler = torch.amp.GradScaler(device.type, enabled=self._type is torch.float16)
         self._average: AveragedModel | None = None
         if loop.ema:
@@ -166,7 +170,7 @@ class Learner:
 
     def load(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint's state; ``model`` holds the weights of ``tested`` already."""
-        self._optimizer.load_state_dict(state["optimizer"])
+        load_optimizer(self._optimizer, state["optimizer"])
         self._scaler.load_state_dict(state.get("scaler", {}))
         if self._average is not None:
             self._average.module.load_state_dict(self.model.state_dict())
@@ -183,19 +187,6 @@ class Learner:
         if more_to_come and isinstance(self._network, DistributedDataParallel):
             return self._network.no_sync()
         return nullcontext()
-
-
-def precision_type(precision: str, device: torch.device) -> torch.dtype:
-    """Return the type of the network's arithmetic.
-
-    Raises:
-        InputError: The device does not compute in it.
-    """
-    if precision == "fp16" and device.type != "cuda":
-        raise InputError("--precision fp16 needs a GPU; choose bf16 or fp32")
-    if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
-        raise InputError("--precision bf16: this GPU does not compute in it; choose fp16 or fp32")
-    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
 
 
 @contextmanager

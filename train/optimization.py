@@ -105,12 +105,29 @@ def parameter_groups(model: TSN, settings: OptimizerSettings) -> list[dict[str, 
     ]
 
 
-def make_optimizer(model: TSN, settings: OptimizerSettings) -> torch.optim.Optimizer:
-    """Return the optimiser over the model's parameter groups."""
-    groups = parameter_groups(model, settings)
+def make_optimizer(
+    model: TSN, settings: OptimizerSettings, fused: bool = False
+) -> torch.optim.Optimizer:
+    """Return the optimiser over the model's parameter groups.
+
+    Args:
+        model: Whose parameters, on the device already.
+        settings: Which one.
+        fused: Whether all is done by one kernel; the same arithmetic, but for rounding.
+    """
+    groups, one = parameter_groups(model, settings), True if fused else None
     if settings.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=settings.learning_rate)
-    return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.momentum)
+        return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=one)
+    return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.momentum, fused=one)
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Give an optimiser the state of another one, of another device perhaps; it stays fused."""
+    groups = [
+        {**group, "fused": own["fused"]}
+        for group, own in zip(state["param_groups"], optimizer.param_groups)
+    ]
+    optimizer.load_state_dict({**state, "param_groups": groups})
 
 
 def rate_at(step: int, steps_per_epoch: int, epochs: int, settings: OptimizerSettings) -> float:

@@ -11,7 +11,7 @@ from train.optimization import OptimizerSettings
 from tsn_core.errors import InputError
 from tsn_core.seed import check_seed
 
-PRECISIONS = ("fp32", "bf16", "fp16")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 RESIZE_ON = DECODE_ON = ("workers", "device")
 
 
@@ -116,8 +116,10 @@ class LoopSettings:
         ema: Decay of the moving average of the weights, that is validated and tested instead of
             them; 0 has none.
         label_smoothing: Share of the target that is spread over all classes.
-        precision: ``fp32``, or the type of most of the network's arithmetic.
-        channels_last: Whether images lie channel by channel in memory, or pixel by pixel.
+        precision: ``fp32``, or the type of most of the network's arithmetic; ``auto`` leaves it to
+            the device, see ``train.arithmetic``.
+        channels_last: Whether images lie pixel by pixel in memory, or channel by channel; None
+            leaves that to the device.
         compile: Whether the network is compiled by ``torch.compile``.
         save_seconds: A checkpoint is written so often within an epoch too; 0 after every step.
     """
@@ -128,7 +130,7 @@ class LoopSettings:
     ema: float
     label_smoothing: float
     precision: str
-    channels_last: bool
+    channels_last: bool | None
     compile: bool
     save_seconds: float
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from train.arithmetic import settled
 from train.bottleneck import WaitingWatch
 from train.distributed import Ranks
 from train.fit import Report, fit, is_over
 from train.jpegs import check_decoder
 from train.labels import check_labels
 from train.leakage import hashes, trained_videos
-from train.learner import Learner, precision_type
+from train.learner import Learner
 from train.loaders import make_loaders
 from train.plots import plot_curves
 from train.progress import EpochProgress
@@ -69,8 +70,8 @@ def train_run(
         OutputError: A file cannot be written.
         TSNError: The loss is no longer finite; the last checkpoint is whole.
     """
+    settings = replace(settings, loop=settled(settings.loop, device))
     data, loop = settings.data, settings.loop
-    precision_type(loop.precision, device)  # before anything is written
     if data.decode_on == "device":
         check_decoder(device)
     shards, manifest = open_modality(settings.shards, settings.modality, settings.flow)

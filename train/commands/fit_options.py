@@ -174,11 +174,16 @@ _OPTIONS = (
     # the machine
     click.option(
         "--precision",
-        type=click.Choice(["fp32", "bf16", "fp16"]),
-        default="fp32",
-        help="Of the arithmetic; bf16 is faster and safer than fp16.",
+        type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+        default="auto",
+        help="Of the arithmetic; bf16 is faster and safer than fp16; auto: bf16 on a GPU that has "
+        "it, else fp32.",
     ),
-    click.option("--channels-last/--channels-first", default=False, help="Layout in memory."),
+    click.option(
+        "--channels-last/--channels-first",
+        default=None,
+        help="Layout in memory.  [default: last on a GPU that computes in 16 bits, else first]",
+    ),
     click.option("--compile/--no-compile", default=False, help="Use torch.compile."),
     click.option(
         "--save-seconds",
