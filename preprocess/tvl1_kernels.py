@@ -283,7 +283,7 @@ SIGNATURE = (
 )
 SOURCES = [
     Path(__file__).with_name(f"{name}.py")
-    for name in ("tvl1_kernels", "tvl1_median", "tvl1_warp", "lanes")
+    for name in ("tvl1_kernels", "tvl1_median", "median_network", "tvl1_warp", "lanes")
 ]
 
 # With its signature given, the function is loaded or compiled here, when this module is imported.

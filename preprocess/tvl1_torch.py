@@ -7,7 +7,9 @@ rounding. What happens at one scale is a solver's business: Triton's kernels on 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 import numpy as np
@@ -46,12 +48,14 @@ class BatchTVL1:
 
     in_colour = False
 
-    def __init__(self, device: str, *, solver: str | None = None, **parameters: Any) -> None:
+    def __init__(
+        self, device: str, *, solver: str | ScaleSolver | None = None, **parameters: Any
+    ) -> None:
         """Make it ready.
 
         Args:
             device: ``cpu`` or ``cuda:N``.
-            solver: One of ``SOLVERS``; None: the fastest that the device has.
+            solver: One of ``SOLVERS``, or one of your own; None: the fastest that the device has.
             **parameters: Those of ``TVL1Parameters``.
 
         Raises:
@@ -65,8 +69,7 @@ class BatchTVL1:
             )
         if solver is None:
             solver = "triton" if _has_triton(self._device) else "eager"
-        self.solver = solver
-        self._solve = _solver(solver, self._parameters)
+        self._solve = _solver(solver, self._parameters) if isinstance(solver, str) else solver
 
     def most_pairs(self, height: int, width: int) -> int:
         """Return how many pairs of that size fit and keep the device busy."""
@@ -81,10 +84,12 @@ class BatchTVL1:
         """Return the flow of each pair; see ``BatchFlow``."""
         _check(frames, pairs)
         try:
-            flow = self._flow(
-                torch.from_numpy(frames).to(self._device), torch.from_numpy(pairs).to(self._device)
-            )
-            return flow.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+            with self._current():
+                flow = self._flow(
+                    torch.from_numpy(frames).to(self._device),
+                    torch.from_numpy(pairs.astype(np.int64)).to(self._device),
+                )
+                return flow.permute(0, 2, 3, 1).contiguous().cpu().numpy()
         except torch.OutOfMemoryError as error:
             raise DeviceError(
                 f"{self._device}: too little memory for TV-L1 of {len(pairs)} pairs of "
@@ -93,6 +98,10 @@ class BatchTVL1:
         except RuntimeError as error:  # what CUDA reports; the process's context is lost with it
             line = str(error).strip().split("\n")[0]
             raise DeviceError(f"{self._device}: {line}") from error
+
+    def _current(self) -> AbstractContextManager[object]:
+        """Return what makes the device the one that Triton launches on."""
+        return torch.cuda.device(self._device) if self._device.type == "cuda" else nullcontext()
 
     def _flow(self, frames: torch.Tensor, pairs: torch.Tensor) -> torch.Tensor:
         """Return (N, 2, H, W) float32 on the device."""
@@ -135,12 +144,17 @@ def _check(frames: np.ndarray, pairs: np.ndarray) -> None:
 
 
 def _has_triton(device: torch.device) -> bool:
-    """Return whether Triton can compile for a device."""
+    """Return whether Triton can compile for a device; a GPU without it gets a warning."""
     if device.type != "cuda":
         return False
     try:
         import triton  # noqa: F401
-    except ImportError:
+    except ImportError as error:
+        warnings.warn(
+            f"Triton cannot be loaded ({error}): TV-L1 on {device} takes torch's own operations, "
+            "several times slower; pip install triton",
+            stacklevel=3,
+        )
         return False
     return True
 

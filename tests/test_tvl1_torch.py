@@ -1,5 +1,7 @@
 """TV-L1 of many pairs at once against the Numba version, on a CPU."""
 
+import sys
+
 import cv2
 import numpy as np
 import pytest
@@ -161,6 +163,18 @@ def test_unknown_solvers_and_algorithms_are_named() -> None:
     with pytest.raises(InputError) as caught:
         make_batch_flow("dis", {}, "cpu")
     assert str(caught.value) == "flow dis is not computed in batches; choose tvl1"
+
+
+def test_a_gpu_without_triton_is_remarked(monkeypatch) -> None:
+    from preprocess import tvl1_torch
+
+    monkeypatch.setitem(sys.modules, "triton", None)
+    with pytest.warns(UserWarning) as caught:
+        assert not tvl1_torch._has_triton(torch.device("cuda:1"))
+    assert str(caught[0].message) == (
+        "Triton cannot be loaded (import of triton halted; None in sys.modules): TV-L1 on cuda:1 "
+        "takes torch's own operations, several times slower; pip install triton"
+    )
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
