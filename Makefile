@@ -37,7 +37,7 @@ define DEMO_TRAIN
 endef
 
 .PHONY: help install demo doctor download plan extract retry verify inspect repack train evaluate fuse report
-.PHONY: predict test check fuzz bench docs docs-serve dist clean
+.PHONY: predict test check fuzz bench bench-gpu docs docs-serve dist clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -140,6 +140,9 @@ fuzz: install ## Fuzz the readers of files for SECONDS each; needs the extra fuz
 
 bench: install ## Measure speed, memory and accuracy; writes benchmarks/results/*.json
 	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-gpu: install ## Measure what a GPU does, against bars; ARGS="--small --device cpu" tries it
+	$(BIN)/python -m benchmarks gpu $(ARGS)
 
 docs: install ## Build the documentation site into site/; any warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet $(ARGS)

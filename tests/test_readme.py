@@ -160,7 +160,7 @@ def test_make_help_is_the_default_and_names_every_target():
     assert dry_run() == dry_run("help")
     targets = (
         "help install demo doctor download plan extract retry verify inspect repack train evaluate "
-        "fuse report predict test check fuzz bench docs docs-serve dist clean"
+        "fuse report predict test check fuzz bench bench-gpu docs docs-serve dist clean"
     )
     variables = (
         "DATASET MODALITY MODALITIES FLOW SPLIT DATA SHARDS RUNS JOBS PRESET BACKBONE WEIGHTS ARGS"

@@ -1,0 +1,164 @@
+"""Everything that is measured on a GPU, one after the other, and what it was meant to reach.
+
+Run as ``make bench-gpu`` or ``python -m benchmarks gpu``. A measurement that fails does not keep
+the others from running. At the end a table holds what was found against the bars and the aims; the
+status is 1 if a bar was missed, or something failed.
+
+``--small --device cpu`` runs the small form of each: nothing is measured, but each script is shown
+to work, on any machine. ``--only gpu_chain`` runs that one alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine import choose_device
+from benchmarks.report import RESULTS
+
+SCRIPTS = ("gpu_flow", "gpu_extract", "gpu_train", "gpu_chain")
+_NOTHING = "–"
+
+
+@dataclass(frozen=True)
+class Bar:
+    """What a number has to reach.
+
+    Attributes:
+        what: The number is.
+        script: Whose result holds it.
+        keys: Where, from the outermost on.
+        bar: It must be at least that, or at most where ``at_most``.
+        aim: What would be better still; None for nothing.
+        at_most: Whether less is better.
+        scale: The number is multiplied by that, to be shown and compared.
+    """
+
+    what: str
+    script: str
+    keys: tuple[str, ...]
+    bar: float
+    aim: float | None = None
+    at_most: bool = False
+    scale: float = 1.0
+
+    def found(self, results: Mapping[str, Mapping[str, Any]]) -> float | None:
+        """Return the number in the results, by script; None if it is not there."""
+        value: Any = results.get(self.script)
+        for key in self.keys:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        return float(value) * self.scale if isinstance(value, int | float) else None
+
+    def verdict(self, value: float | None) -> str:
+        """Return ``not measured``, ``missed``, ``reached`` or, with the aim, ``aim reached``."""
+        if value is None:
+            return "not measured"
+        if not self._reaches(value, self.bar):
+            return "missed"
+        return (
+            "aim reached" if self.aim is not None and self._reaches(value, self.aim) else "reached"
+        )
+
+    def _reaches(self, value: float, goal: float) -> bool:
+        return value <= goal if self.at_most else value >= goal
+
+
+BARS = (Bar("the whole chain, minutes", "gpu_chain", ("seconds",), 9, at_most=True, scale=1 / 60),)
+
+
+def main() -> None:
+    """Run them, print the table, and exit with 1 unless everything was reached."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--small", action="store_true", help="the small form of each, no bars")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--only", choices=SCRIPTS, action="append", help="may be repeated; all")
+    options = parser.parse_args()
+    device = choose_device(options.device, "gpu")
+    arguments = ["--device", device, *(["--small"] if options.small else [])]
+    raise SystemExit(run_all(options.only or SCRIPTS, arguments, () if options.small else BARS))
+
+
+def run_all(scripts: Sequence[str], arguments: Sequence[str], bars: Sequence[Bar]) -> int:
+    """Run scripts, print how that went and the table of bars.
+
+    Args:
+        scripts: Names without ``bench_``.
+        arguments: Of each.
+        bars: Judged, as far as they are of these scripts.
+
+    Returns:
+        0 if all scripts ended well and no bar was missed, else 1.
+    """
+    ended: dict[str, tuple[int, float]] = {}
+    results: dict[str, dict[str, Any]] = {}
+    for name in scripts:
+        print(f"== {name}", flush=True)
+        began, stamp = time.monotonic(), _stamp(name)
+        words = [sys.executable, "-m", f"benchmarks.bench_{name}", *arguments]
+        status = subprocess.run(words, check=False).returncode
+        ended[name] = (status, time.monotonic() - began)
+        if _stamp(name) != stamp:  # otherwise it is of an earlier run
+            results[name] = json.loads(_path(name).read_text(encoding="utf-8"))
+    print("== gpu")
+    for name, (status, seconds) in ended.items():
+        print(f"{name:<12} {'ended well' if not status else f'status {status}'}, {seconds:.0f} s")
+    judged = [bar for bar in bars if bar.script in ended]
+    if judged:
+        print(bar_table(judged, results))
+    failed = [name for name, (status, _) in ended.items() if status]
+    missed = [
+        bar.what for bar in judged if bar.verdict(bar.found(results)) in ("missed", "not measured")
+    ]
+    if failed:
+        print(f"failed: {', '.join(failed)}")
+    if missed:
+        print(f"missed or not measured: {'; '.join(missed)}")
+    return 1 if failed or missed else 0
+
+
+def bar_table(bars: Sequence[Bar], results: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the text table of bars and aims."""
+    rows = [("what", "found", "bar", "aim", "")]
+    for bar in bars:
+        value = bar.found(results)
+        sign = "≤" if bar.at_most else "≥"
+        rows.append(
+            (
+                bar.what,
+                _NOTHING if value is None else _number(value),
+                f"{sign} {_number(bar.bar)}",
+                _NOTHING if bar.aim is None else f"{sign} {_number(bar.aim)}",
+                bar.verdict(value),
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    return "\n".join(
+        f"{row[0]:<{widths[0]}}  "
+        + "  ".join(f"{row[column]:>{widths[column]}}" for column in (1, 2, 3))
+        + f"  {row[4]}".rstrip()
+        for row in rows
+    )
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _path(name: str) -> Path:
+    return RESULTS / f"{name}.json"
+
+
+def _stamp(name: str) -> int | None:
+    path = _path(name)
+    return path.stat().st_mtime_ns if path.exists() else None
+
+
+if __name__ == "__main__":
+    main()

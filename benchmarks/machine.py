@@ -1,0 +1,28 @@
+"""What a measurement on a GPU must know of the machine."""
+
+from __future__ import annotations
+
+
+def gpu_names() -> list[str]:
+    """Return the names of the GPUs that torch can use."""
+    import torch
+
+    return [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+
+
+def choose_device(asked: str, name: str) -> str:
+    """Return ``cuda`` or ``cpu``.
+
+    Args:
+        asked: One of these, or ``auto``, for a GPU.
+        name: Of the benchmark, for the message.
+
+    Raises:
+        SystemExit: There is no GPU, and nobody asked for the CPU.
+    """
+    if asked != "cpu" and not gpu_names():
+        raise SystemExit(
+            f"{name}: no GPU that torch can use; on this machine, "
+            f"python -m benchmarks {name} --small --device cpu runs its small form"
+        )
+    return "cpu" if asked == "cpu" else "cuda"

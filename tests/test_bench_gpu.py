@@ -1,0 +1,205 @@
+"""The measurements on a GPU: their small forms, and the table of what was reached."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from benchmarks import bench_gpu
+from benchmarks.bench_gpu import BARS, SCRIPTS, Bar, bar_table, run_all
+from benchmarks.bench_gpu_chain import SMALL, Chain
+from benchmarks.machine import choose_device
+from benchmarks.steps import Steps, Stopped
+from tsn_core.consensus import CONSENSUS
+
+ROOT = Path(__file__).resolve().parent.parent
+FOREVER = ("http.server", "0 --bind 127.0.0.1")
+
+
+def benchmarks(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks", *words],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+# --- the table ---
+
+PAIRS = Bar("pairs a second", "gpu_flow", ("speeds", "pairs"), 1500, aim=4000)
+MINUTES = Bar("minutes", "gpu_chain", ("seconds",), 9, at_most=True, scale=1 / 60)
+
+
+@pytest.mark.parametrize(
+    ("bar", "value", "verdict"),
+    [
+        (PAIRS, None, "not measured"),
+        (PAIRS, 1499.9, "missed"),
+        (PAIRS, 1500.0, "reached"),
+        (PAIRS, 4000.0, "aim reached"),
+        (MINUTES, 9.1, "missed"),
+        (MINUTES, 9.0, "reached"),
+    ],
+)
+def test_verdicts(bar, value, verdict):
+    assert bar.verdict(value) == verdict
+
+
+def test_a_table_of_bars():
+    results = {"gpu_flow": {"speeds": {"pairs": 12345.6}}, "gpu_chain": {"seconds": 630}}
+    other = Bar("share", "gpu_train", ("share",), 0.9)
+    assert bar_table((PAIRS, MINUTES, other), results) == (
+        "what             found      bar      aim\n"
+        "pairs a second  12,346  ≥ 1,500  ≥ 4,000  aim reached\n"
+        "minutes           10.5      ≤ 9        –  missed\n"
+        "share                –    ≥ 0.9        –  not measured"
+    )
+
+
+def test_every_bar_is_of_a_script():
+    assert {bar.script for bar in BARS} <= set(SCRIPTS)
+
+
+@pytest.fixture
+def scripts(tmp_path, monkeypatch):
+    """Scripts by name: what each writes, if anything, and its status; and what was run."""
+    made, ran = {}, []
+
+    def run(words, check):
+        assert not check and words[:2] == [sys.executable, "-m"]
+        ran.append(words[2:])
+        result, status = made[words[2].removeprefix("benchmarks.bench_")]
+        if result is not None:
+            name = words[2].removeprefix("benchmarks.bench_")
+            (tmp_path / f"{name}.json").write_text(json.dumps(result))
+        return SimpleNamespace(returncode=status)
+
+    monkeypatch.setattr(bench_gpu, "RESULTS", tmp_path)
+    monkeypatch.setattr(bench_gpu.subprocess, "run", run)
+    monkeypatch.setattr(bench_gpu.time, "monotonic", lambda: 0.0)
+    return SimpleNamespace(made=made, ran=ran, folder=tmp_path)
+
+
+def test_all_run_though_one_fails(scripts, capsys):
+    scripts.made.update(gpu_flow=(None, 3), gpu_chain=({"seconds": 60}, 0))
+    (scripts.folder / "gpu_flow.json").write_text('{"speeds": {"pairs": 9999}}')  # an earlier run's
+    assert run_all(("gpu_flow", "gpu_chain"), ["--device", "cuda"], (PAIRS, MINUTES)) == 1
+    assert scripts.ran == [
+        ["benchmarks.bench_gpu_flow", "--device", "cuda"],
+        ["benchmarks.bench_gpu_chain", "--device", "cuda"],
+    ]
+    assert capsys.readouterr().out == (
+        "== gpu_flow\n== gpu_chain\n== gpu\n"
+        "gpu_flow     status 3, 0 s\n"
+        "gpu_chain    ended well, 0 s\n"
+        "what            found      bar      aim\n"
+        "pairs a second      –  ≥ 1,500  ≥ 4,000  not measured\n"
+        "minutes             1      ≤ 9        –  reached\n"
+        "failed: gpu_flow\n"
+        "missed or not measured: pairs a second\n"
+    )
+
+
+@pytest.mark.parametrize(("pairs", "status"), [(1600, 0), (1400, 1)])
+def test_a_missed_bar_is_a_failure(scripts, capsys, pairs, status):
+    scripts.made.update(gpu_flow=({"speeds": {"pairs": pairs}}, 0))
+    assert run_all(("gpu_flow",), [], (PAIRS, MINUTES)) == status
+    output = capsys.readouterr().out
+    assert "minutes" not in output, "a bar of a script that was not asked for"
+    assert ("missed or not measured: pairs a second" in output) == bool(status)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("name", ["gpu", "gpu_chain"])
+def test_without_a_gpu(name):
+    done = benchmarks(name)
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"{name}: no GPU that torch can use; on this machine, "
+        f"python -m benchmarks {name} --small --device cpu runs its small form\n"
+    )
+
+
+def test_the_cpu_where_it_is_asked_for():
+    assert choose_device("cpu", "gpu") == "cpu"
+
+
+# --- the steps of the chain ---
+
+
+def test_a_step_is_done_once(tmp_path, capfd):
+    steps = Steps(tmp_path, 600)
+    steps.run("version", "train", "--version")
+    assert "-- version: tsn-train --version\n" in capfd.readouterr().out
+    again = Steps(tmp_path, 600)
+    again.run("version", "train", "--version")
+    assert capfd.readouterr().out == ""
+    assert again.complete("version") and not again.complete("other")
+    assert again.done["version"]["calls"] == 1
+    again.run("version", "preprocess", "--version")  # another command is another step
+    assert again.done["version"]["command"] == "tsn-preprocess --version"
+    again.forget()
+    assert not Steps(tmp_path, 600).done
+
+
+def test_a_step_that_fails(tmp_path):
+    steps = Steps(tmp_path, 600)
+    with pytest.raises(Stopped) as caught:
+        steps.run("fit", "train", "fit --nonsense")
+    assert str(caught.value) == "fit: exit status 2: tsn-train fit --nonsense"
+    assert not steps.complete("fit")
+
+
+def test_a_step_without_time(tmp_path):
+    with pytest.raises(Stopped) as caught:
+        Steps(tmp_path, 0).run("fit", "train", "fit")
+    assert str(caught.value) == "fit: no time left; the same command goes on there"
+    steps = Steps(tmp_path, 0.5)
+    with pytest.raises(Stopped) as caught:
+        steps.run("serve", *FOREVER)
+    assert str(caught.value) == "serve: ended, time is up; the same command goes on there"
+    first = steps.done["serve"]
+    with pytest.raises(Stopped):
+        Steps(tmp_path, 0.5).run("serve", *FOREVER)
+    second = Steps(tmp_path, 0).done["serve"]
+    assert (first["calls"], second["calls"]) == (1, 2)
+    assert second["seconds"] > first["seconds"] > 0.4
+
+
+def test_a_chain_that_is_complete_begins_anew(tmp_path):
+    steps = Steps(tmp_path, 600)
+    chain = Chain(steps, SMALL, SimpleNamespace(out=tmp_path, more=[]))
+    assert not chain.complete
+    steps.done = {name: {"complete": True} for name in ("extract", "report", "evaluate gru")}
+    assert chain.complete
+    steps.done["evaluate flowhsv"] = {"complete": False}
+    assert not chain.complete
+    made = ("data/synthetic", "shards/synthetic", "runs/rgb", "consensus/avg-3", "data/mine")
+    for name in made:
+        (tmp_path / name).mkdir(parents=True)
+    chain.clear()
+    assert not steps.done
+    assert [(tmp_path / name).exists() for name in made] == [False] * 4 + [True]
+
+
+# --- the small forms ---
+
+FOUND = {
+    "gpu_chain": ("rgb ", "flow ", "rgbdiff ", "fusion ", *(f"{name} " for name in CONSENSUS)),
+}
+
+
+@pytest.mark.slow(reason="runs whole measurements, though on tiny frames and networks")
+@pytest.mark.parametrize(
+    "name", [name for name in SCRIPTS if (ROOT / "benchmarks" / f"bench_{name}.py").exists()]
+)
+def test_the_small_form_of_each(name):
+    done = benchmarks("gpu", "--small", "--device", "cpu", "--only", name)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"\n== gpu\n{name:<12} ended well, " in done.stdout
+    lines = done.stdout.splitlines()
+    for word in FOUND.get(name, ()):
+        assert any(line.startswith(word) and "%" in line for line in lines), word
