@@ -9,7 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results"
+# Elsewhere for runs that only try the scripts.
+RESULTS = Path(os.environ.get("TSN_RESULTS") or Path(__file__).parent / "results")
 _PACKAGES = ("numpy", "numba", "opencv-contrib-python", "torch", "torchvision")
 
 

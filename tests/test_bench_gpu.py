@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks import bench_gpu
-from benchmarks.bench_gpu import BARS, SCRIPTS, Bar, bar_table, run_all
+from benchmarks.bench_gpu import BARS, SCRIPTS, bar_table, run_all
 from benchmarks.bench_gpu_chain import SMALL, Chain
 from benchmarks.machine import choose_device
 from benchmarks.steps import Steps, Stopped
@@ -29,8 +29,7 @@ def benchmarks(*words: str) -> subprocess.CompletedProcess[str]:
 
 # --- the table ---
 
-PAIRS = Bar("pairs a second", "gpu_flow", ("speeds", "pairs"), 1500, aim=4000)
-MINUTES = Bar("minutes", "gpu_chain", ("seconds",), 9, at_most=True, scale=1 / 60)
+PAIRS, *FED, MINUTES = BARS
 
 
 @pytest.mark.parametrize(
@@ -49,18 +48,31 @@ def test_verdicts(bar, value, verdict):
 
 
 def test_a_table_of_bars():
-    results = {"gpu_flow": {"speeds": {"pairs": 12345.6}}, "gpu_chain": {"seconds": 630}}
-    other = Bar("share", "gpu_train", ("share",), 0.9)
-    assert bar_table((PAIRS, MINUTES, other), results) == (
-        "what             found      bar      aim\n"
-        "pairs a second  12,346  ≥ 1,500  ≥ 4,000  aim reached\n"
-        "minutes           10.5      ≤ 9        –  missed\n"
-        "share                –    ≥ 0.9        –  not measured"
+    ways = (("rgb", "jpeg", 0.85), ("rgb", "jpeg", 0.912), ("rgb", "raw", 0.7))
+    usual = {"arithmetic": "bf16, channels last"}
+    rows = [usual | dict(zip(("modality", "codec", "fed_over_synthetic"), way)) for way in ways]
+    rows.append({**rows[2], "arithmetic": "another", "fed_over_synthetic": 0.99})
+    results = {
+        "gpu_flow": {"pairs_per_second": 12345.6},
+        "gpu_train": {"fed": rows},
+        "gpu_chain": {"seconds": 630, "complete": True},
+    }
+    assert bar_table(BARS, results) == (
+        "what                                 found      bar      aim\n"
+        "TV-L1, pairs/s at 340x256           12,346  ≥ 1,500  ≥ 4,000  aim reached\n"
+        "rgb from jpeg, share of synthetic    0.912    ≥ 0.9        –  reached\n"
+        "rgb from raw, share of synthetic       0.7    ≥ 0.9        –  missed\n"
+        "flow from jpeg, share of synthetic       –    ≥ 0.9        –  not measured\n"
+        "flow from raw, share of synthetic        –    ≥ 0.9        –  not measured\n"
+        "the whole chain, minutes              10.5      ≤ 9        –  missed"
     )
+    results["gpu_chain"]["complete"] = False
+    assert MINUTES.found(results) is None
 
 
 def test_every_bar_is_of_a_script():
     assert {bar.script for bar in BARS} <= set(SCRIPTS)
+    assert {bar.script for bar in FED} == {"gpu_train"}
 
 
 @pytest.fixture
@@ -68,8 +80,9 @@ def scripts(tmp_path, monkeypatch):
     """Scripts by name: what each writes, if anything, and its status; and what was run."""
     made, ran = {}, []
 
-    def run(words, check):
+    def run(words, check, env):
         assert not check and words[:2] == [sys.executable, "-m"]
+        assert env["TSN_RESULTS"] == str(tmp_path)
         ran.append(words[2:])
         result, status = made[words[2].removeprefix("benchmarks.bench_")]
         if result is not None:
@@ -77,16 +90,16 @@ def scripts(tmp_path, monkeypatch):
             (tmp_path / f"{name}.json").write_text(json.dumps(result))
         return SimpleNamespace(returncode=status)
 
-    monkeypatch.setattr(bench_gpu, "RESULTS", tmp_path)
     monkeypatch.setattr(bench_gpu.subprocess, "run", run)
     monkeypatch.setattr(bench_gpu.time, "monotonic", lambda: 0.0)
     return SimpleNamespace(made=made, ran=ran, folder=tmp_path)
 
 
 def test_all_run_though_one_fails(scripts, capsys):
-    scripts.made.update(gpu_flow=(None, 3), gpu_chain=({"seconds": 60}, 0))
-    (scripts.folder / "gpu_flow.json").write_text('{"speeds": {"pairs": 9999}}')  # an earlier run's
-    assert run_all(("gpu_flow", "gpu_chain"), ["--device", "cuda"], (PAIRS, MINUTES)) == 1
+    scripts.made.update(gpu_flow=(None, 3), gpu_chain=({"seconds": 60, "complete": True}, 0))
+    (scripts.folder / "gpu_flow.json").write_text('{"pairs_per_second": 9999}')  # an earlier run's
+    names, bars = ("gpu_flow", "gpu_chain"), (PAIRS, MINUTES)
+    assert run_all(names, ["--device", "cuda"], bars, scripts.folder) == 1
     assert scripts.ran == [
         ["benchmarks.bench_gpu_flow", "--device", "cuda"],
         ["benchmarks.bench_gpu_chain", "--device", "cuda"],
@@ -95,21 +108,21 @@ def test_all_run_though_one_fails(scripts, capsys):
         "== gpu_flow\n== gpu_chain\n== gpu\n"
         "gpu_flow     status 3, 0 s\n"
         "gpu_chain    ended well, 0 s\n"
-        "what            found      bar      aim\n"
-        "pairs a second      –  ≥ 1,500  ≥ 4,000  not measured\n"
-        "minutes             1      ≤ 9        –  reached\n"
+        "what                       found      bar      aim\n"
+        "TV-L1, pairs/s at 340x256      –  ≥ 1,500  ≥ 4,000  not measured\n"
+        "the whole chain, minutes       1      ≤ 9        –  reached\n"
         "failed: gpu_flow\n"
-        "missed or not measured: pairs a second\n"
+        "missed or not measured: TV-L1, pairs/s at 340x256\n"
     )
 
 
 @pytest.mark.parametrize(("pairs", "status"), [(1600, 0), (1400, 1)])
 def test_a_missed_bar_is_a_failure(scripts, capsys, pairs, status):
-    scripts.made.update(gpu_flow=({"speeds": {"pairs": pairs}}, 0))
-    assert run_all(("gpu_flow",), [], (PAIRS, MINUTES)) == status
+    scripts.made.update(gpu_flow=({"pairs_per_second": pairs}, 0))
+    assert run_all(("gpu_flow",), [], (PAIRS, MINUTES), scripts.folder) == status
     output = capsys.readouterr().out
     assert "minutes" not in output, "a bar of a script that was not asked for"
-    assert ("missed or not measured: pairs a second" in output) == bool(status)
+    assert ("missed or not measured: TV-L1" in output) == bool(status)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
