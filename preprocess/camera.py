@@ -89,10 +89,37 @@ def warped_flow(
     """
     shown = (first, second) if colours is None else colours
     flow = flow_function(*shown)
+    steady = stabilised(first, second, flow, colours)
+    if steady is None:
+        return flow, False
+    return flow_function(shown[0], steady), True
+
+
+def stabilised(
+    first: np.ndarray,
+    second: np.ndarray,
+    flow: np.ndarray,
+    colours: tuple[np.ndarray, np.ndarray] | None = None,
+) -> np.ndarray | None:
+    """Return the second frame with the camera's motion taken out.
+
+    Args:
+        first: Gray frame, shape (H, W), uint8.
+        second: Gray frame of the same size.
+        flow: Displacements from the first to the second, shape (H, W, 2), float32.
+        colours: The same two frames in colour, shape (H, W, 3), uint8, where that is wanted in
+            colour.
+
+    Returns:
+        Of the shape of the frames; ``None`` where no homography is accepted.
+
+    Raises:
+        InputError: The shapes do not fit.
+    """
     homography, _ = camera_homography(first, second, flow)
     if homography is None:
-        return flow, False
-    return flow_function(shown[0], _warp_back(*shown, homography)), True
+        return None
+    return _warp_back(*((first, second) if colours is None else colours), homography)
 
 
 def _warp_back(first: np.ndarray, second: np.ndarray, homography: np.ndarray) -> np.ndarray:

@@ -19,18 +19,29 @@ from contextlib import suppress
 from dataclasses import asdict
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from preprocess.flow_lost import FlowProcessLost
 from preprocess.task import Extractor, InProcess, Task
-from preprocess.wire import DONE, FAILED, STARTED, WARNING, Outbox
+from preprocess.wire import DONE, FAILED, LOST_FLOW_STATUS, STARTED, WARNING, Outbox
 from tsn_core.errors import VideoError
+
+if TYPE_CHECKING:
+    from preprocess.flow_client import FlowConnection
 
 _IDLE_SECONDS = 60.0
 _ALARM_SECONDS = 60  # past the limit at which the watcher ends a process that hangs
 
 
-def main(read_fd: int, write_fd: int) -> None:
-    """Extract what is asked for until there is nobody to ask any more."""
+def main(read_fd: int, write_fd: int, flow_fd: int | None = None, methods: str = "[]") -> None:
+    """Extract what is asked for until there is nobody to ask any more.
+
+    Args:
+        read_fd: Of the pipe that tasks come from.
+        write_fd: Of the pipe that images go to.
+        flow_fd: Of the connection to the flow process, if there is one.
+        methods: Those that it was told of, as JSON.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is the watcher that is interrupted
     _be_the_first_to_go()
     requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
@@ -46,14 +57,42 @@ def main(read_fd: int, write_fd: int) -> None:
     warnings.showwarning = warn
     heart = _Heart(outbox)
     extractor = InProcess(heart.beat)
+    flow = None
+    if flow_fd is not None:
+        from preprocess.flow_client import FlowConnection
+
+        flow = FlowConnection(flow_fd, json.loads(methods), heart.beat)
+        extractor = InProcess(heart.beat, flow.service)
+    try:
+        _serve(requests, extractor, outbox, heart, flow)
+    except FlowProcessLost:
+        os._exit(LOST_FLOW_STATUS)
+    os._exit(0)  # without waiting for what libraries have left running
+
+
+def _serve(
+    requests: queue.SimpleQueue[bytes],
+    extractor: Extractor,
+    outbox: Outbox,
+    heart: _Heart,
+    flow: FlowConnection | None,
+) -> None:
+    """Extract one video after the other, until none has come for a while.
+
+    Raises:
+        FlowProcessLost: In the middle of a video.
+    """
     with suppress(queue.Empty, BrokenPipeError):
         while True:
             task: Task = pickle.loads(requests.get(timeout=_IDLE_SECONDS))
+            if flow is not None and flow.is_lost:  # before the video has begun, so no harm is done
+                return
             heart.start(task.limits.stall_seconds)
             outbox.send(STARTED)
+            if flow is not None:
+                flow.settle()
             _extract(extractor, task, outbox, heart)
             heart.stop()
-    os._exit(0)  # without waiting for what libraries have left running
 
 
 class _Heart:
@@ -109,6 +148,7 @@ def _extract(extractor: Extractor, task: Task, outbox: Outbox, heart: _Heart) ->
             "note": extracted.note,
             "costs": extracted.costs and asdict(extracted.costs),
             "peak_bytes": _peak_bytes(),
+            "flow_seconds": extracted.flow_seconds,
         }
         outbox.send(DONE, json.dumps(content).encode())
 
@@ -131,4 +171,4 @@ def _be_the_first_to_go() -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    main(*map(int, sys.argv[1:4]), *sys.argv[4:])  # type: ignore[arg-type]

@@ -31,7 +31,7 @@ class Executor(Protocol):
     in_this_process: bool
 
     def run(
-        self, function: Callable[[Job], Report], jobs: Sequence[Job]
+        self, function: Callable[[Job], Report], jobs: Sequence[Job], num_gpus: float = 0.0
     ) -> Generator[Report, None, None]:
         """Run a function over jobs and yield what it returns, in the order of completion.
 
@@ -45,6 +45,7 @@ class Executor(Protocol):
                 ``subprocess`` there, ``multiprocessing`` refuses.
             jobs: Safe to run twice, as the jobs of a lost worker are. On a cluster they are
                 pickled, and ``str(job)`` names one in messages.
+            num_gpus: How much of a GPU each job needs; who hands out GPUs (Ray) is told.
         """
         ...
 
@@ -128,7 +129,7 @@ class ThreadExecutor:
         self._stop = stop
 
     def run(
-        self, function: Callable[[Job], Report], jobs: Sequence[Job]
+        self, function: Callable[[Job], Report], jobs: Sequence[Job], num_gpus: float = 0.0
     ) -> Generator[Report, None, None]:
         """Run a function over jobs, as `Executor.run`."""
         threads = ThreadPoolExecutor(self._num_workers, thread_name_prefix="job")

@@ -80,7 +80,7 @@ class DaskExecutor:
         self._counted, self._most = 0.0, 1
 
     def run(
-        self, function: Callable[[Job], Report], jobs: Sequence[Job]
+        self, function: Callable[[Job], Report], jobs: Sequence[Job], num_gpus: float = 0.0
     ) -> Generator[Report, None, None]:
         """Run a function over jobs, as `Executor.run`."""
         running: dict[int, Any] = {}

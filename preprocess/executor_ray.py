@@ -77,13 +77,19 @@ class RayExecutor:
         self._counted, self._most = 0.0, 1
 
     def run(
-        self, function: Callable[[Job], Report], jobs: Sequence[Job]
+        self, function: Callable[[Job], Report], jobs: Sequence[Job], num_gpus: float = 0.0
     ) -> Generator[Report, None, None]:
         """Run a function over jobs, as `Executor.run`."""
         import ray
 
         # The function travels once; a plain one, since Ray takes no callable objects.
-        options = {"num_cpus": 1, "max_retries": ATTEMPTS - 1, "retry_exceptions": False}
+        options: dict[str, Any] = {
+            "num_cpus": 1,
+            "max_retries": ATTEMPTS - 1,
+            "retry_exceptions": False,
+        }
+        if num_gpus:  # otherwise Ray may hide the GPUs
+            options["num_gpus"] = num_gpus
         task = ray.remote(_call)
         shared = ray.put(function)
         running: dict[int, Any] = {}
@@ -149,11 +155,19 @@ class RayExecutor:
                 f"{self._address}: the Ray cluster has no cores; start some with: "
                 "ray start --address=HOST:PORT"
             )
+        if guard.num_gpus:  # jobs go to no others
+            nodes = [node for node in nodes if node["Resources"].get("GPU", 0) >= guard.num_gpus]
+            if not nodes:
+                raise ClusterError(
+                    f"{self._address}: --device {guard.device} needs GPUs, of which this Ray "
+                    "cluster has none; start machines that have some, or leave --device out"
+                )
         task = ray.remote(_call)
         shared: Any = ray.put(_problem)
         asked = {
             node["NodeManagerAddress"]: task.options(
                 num_cpus=0,
+                **({"num_gpus": guard.num_gpus} if guard.num_gpus else {}),
                 max_retries=ATTEMPTS - 1,
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
             ).remote(shared, guard)

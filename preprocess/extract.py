@@ -11,8 +11,11 @@ from pathlib import Path
 from rich.console import Console
 
 from preprocess.assignment import check_videos_per_shard
+from preprocess.devices import Device, devices_text, find_devices, needs_gpu
 from preprocess.executor import Executor
 from preprocess.failures import write_failures
+from preprocess.flow_method import method_of
+from preprocess.flow_report import FlowFacts
 from preprocess.folder_lock import locked
 from preprocess.guard import first_readable, guarding
 from preprocess.inventory import remove_leftovers, shard_paths
@@ -45,6 +48,7 @@ class Summary:
             the modalities asked for.
         indices: The index of every modality that was asked for.
         counts: What this run did, in numbers; ``report.json`` tells more.
+        flow: How flow was computed in batches, and what limited that; None where none was.
     """
 
     root: Path
@@ -54,6 +58,7 @@ class Summary:
     failures: dict[str, dict[str, object]]
     indices: tuple[Index, ...]
     counts: Counts
+    flow: FlowFacts | None = None
 
     @property
     def notes(self) -> tuple[tuple[str, str], ...]:
@@ -94,9 +99,12 @@ def extract_dataset(
         SettingsError: Shards with other settings are there already.
         OutputError: Something cannot be written, or another run is writing there.
         InputError: A number is out of range.
+        TSNError: Flow cannot be computed where ``options`` say.
     """
     check_videos_per_shard(videos_per_shard)
     options = options or Options()
+    if executor.in_this_process and needs_gpu(options.device):
+        find_devices(options.device)  # before anything else is done
     if not executor.in_this_process:  # others may work in another folder
         data, out = data.absolute(), out.absolute()
     if options.metrics is not None:
@@ -116,8 +124,33 @@ def extract_dataset(
             videos_per_shard=videos_per_shard,
             options=options,
         )
-        with observed(work, options) as run, _one_line(root):  # what is logged is one, too
+        devices = _devices(work, executor, options, tell)
+        with observed(work, options, devices) as run, _one_line(root):  # what is logged is one, too
             return _do(work, executor, console, run, check_lock)
+
+
+def _devices(
+    work: Work, executor: Executor, options: Options, tell: Callable[[str], None]
+) -> tuple[Device, ...]:
+    """Return the devices of this machine that flow is computed on in batches, and tell of them.
+
+    Raises:
+        TSNError: One of them is not there.
+    """
+    flows = sorted({
+        target.path.parent.name
+        for job in work.jobs
+        for target in job.targets
+        if method_of(target.header.modality) is not None
+    })  # fmt: skip
+    if not flows:
+        return ()
+    if not executor.in_this_process:
+        tell(f"{', '.join(flows)}: computed on --device {options.device} of every worker")
+        return ()
+    devices = find_devices(options.device)
+    tell(f"{', '.join(flows)}: computed on {devices_text(devices)}")
+    return devices
 
 
 @contextmanager
@@ -185,6 +218,7 @@ def _do(
         {name: line for name, line in failures.items() if folders.intersection(line["modalities"])},
         tuple(indices),
         run.tally.counts,
+        run.flow,
     )
 
 
@@ -218,10 +252,11 @@ def _run(
             yield from executor.run(run_here, work.jobs)
             return
         paths = (work.data / record.name for job in work.jobs for record in job.records)
-        guard = stack.enter_context(guarding(work.root, first_readable(paths)))
+        device = next((job.device for job in work.jobs if job.needs_device), None)
+        guard = stack.enter_context(guarding(work.root, first_readable(paths), device))
         executor.check(guard)
         stack.enter_context(watch(run.tally, work.manifest.dataset, console))
-        reports = executor.run(guard.around(run_job), work.jobs)
+        reports = executor.run(guard.around(run_job), work.jobs, guard.num_gpus)
         for report in stack.enter_context(closing(reports)):
             for video in report.videos:
                 run.video(video)

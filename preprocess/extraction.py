@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from preprocess.limits import Limits
 from preprocess.meter import Costs
-from preprocess.units import Frame, UnitMaker
+from preprocess.unit_batches import IN_FLIGHT, BatchMaker
+from preprocess.unit_makers import Maker
+from preprocess.units import Frame, Unit
 from preprocess.video import PLAUSIBLE_FRAMES, Kept, Video, resize, target_size
 from tsn_core.codec import encode_image
 from tsn_core.errors import OutputError, VideoError
@@ -47,11 +50,13 @@ class Extracted:
         rows: Its row in the tables of each modality.
         note: What is odd about it, such as far fewer frames than its header states; or None.
         costs: What it cost, where that was to be measured.
+        flow_seconds: Wall time of waiting for flow that is computed in batches.
     """
 
     rows: tuple[VideoRow, ...]
     note: str | None
     costs: Costs | None = None
+    flow_seconds: float = 0.0
 
 
 @contextmanager
@@ -75,7 +80,7 @@ def extract_video(
     path: str | os.PathLike[str],
     plan: SnippetPlan,
     modalities: Sequence[StoredModality],
-    makers: Sequence[UnitMaker],
+    makers: Sequence[Maker],
     emit: Emit,
     *,
     limits: Limits | None = None,
@@ -90,7 +95,7 @@ def extract_video(
         path: Of the video file.
         plan: Which snippets to store.
         modalities: What to make; all of one frame size.
-        makers: ``unit_maker`` of each modality.
+        makers: What makes the units of each modality.
         emit: Takes each image as (number of the modality, unit, source frame, encoded image); the
             units of a modality come in ascending order.
         limits: Of frames and their size; time and memory are somebody else's. None: the usual.
@@ -134,7 +139,7 @@ def extract_frames(
     video: FrameSource,
     plan: SnippetPlan,
     modalities: Sequence[StoredModality],
-    makers: Sequence[UnitMaker],
+    makers: Sequence[Maker],
     emit: Emit,
 ) -> Extracted:
     """Hand out the encoded images of a video's snippets; see ``extract_video``.
@@ -160,6 +165,7 @@ def extract_frames(
             last = (number, frame)
         for cursor in cursors:
             cursor.pad(video, last[1])
+            cursor.finish()
     return Extracted(tuple(cursor.row(video, plan) for cursor in cursors), None)
 
 
@@ -179,6 +185,15 @@ class _Size:
         return Frame(resize(frame, self._target))
 
 
+class _Place(NamedTuple):
+    """A unit that is to be made with others."""
+
+    unit: int
+    number: int
+    first: Frame
+    last: Frame
+
+
 class _Cursor:
     """Turns the frames of one video into the units of one modality."""
 
@@ -186,7 +201,7 @@ class _Cursor:
         self,
         emit: Callable[[int, int, bytes], None],
         modality: StoredModality,
-        make: UnitMaker,
+        make: Maker,
         wanted: Callable[[int], bool],
     ) -> None:
         self._emit = emit
@@ -195,6 +210,8 @@ class _Cursor:
         self._wanted = wanted
         self._unit_size = (0, 0)
         self._warped = 0
+        self._waiting: list[_Place] = []  # for a batch to be full
+        self._begun: deque[tuple[list[_Place], Callable[[], list[Unit]]]] = deque()
 
     def see(self, number: int, frame: Frame, previous: tuple[int, Frame]) -> None:
         """Add the unit that this frame completes, if a snippet needs it."""
@@ -206,14 +223,48 @@ class _Cursor:
     def _add(self, unit: int, number: int, first: Frame, last: Frame) -> None:
         if not self._wanted(unit):
             return
+        self._unit_size = first.size
+        if isinstance(self._make, BatchMaker):
+            self._waiting.append(_Place(unit, number, first, last))
+            with _stage(self._modality.name):
+                full = len(self._waiting) >= self._make.most_units(first.size)
+            if full:
+                self._begin(self._make)
+            return
         with _stage(self._modality.name):
             made = self._make(first, last)
+        self._hand_out(unit, number, made)
+
+    def _hand_out(self, unit: int, number: int, made: Unit) -> None:
         with _stage("encode"):
             codec, quality = self._modality.codec, self._modality.quality
             data = encode_image(made.image, codec, quality, blue_first=made.blue_first)
         self._warped += made.warped
         self._emit(unit, number, data)
-        self._unit_size = first.size
+
+    def _begin(self, make: BatchMaker) -> None:
+        """Begin what waits, and hand out the oldest units once enough others are on their way."""
+        if self._waiting:
+            with _stage(self._modality.name):
+                units = make.begin([(place.first, place.last) for place in self._waiting])
+            self._begun.append((self._waiting, units))
+            self._waiting = []
+        if len(self._begun) >= IN_FLIGHT:
+            self._end_one()
+
+    def _end_one(self) -> None:
+        places, units = self._begun.popleft()
+        with _stage(self._modality.name):
+            made = units()
+        for place, one in zip(places, made):
+            self._hand_out(place.unit, place.number, one)
+
+    def finish(self) -> None:
+        """Hand out the units that are still on their way."""
+        if isinstance(self._make, BatchMaker):
+            self._begin(self._make)
+            while self._begun:
+                self._end_one()
 
     def _padding(self, video: FrameSource) -> range:
         length = self._modality.snippet_length

@@ -9,11 +9,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from preprocess.batch_flow import BatchFlow, make_batch_flow
+from preprocess.batch_flow import TORCH_BACKEND, BatchFlow, make_batch_flow
 from preprocess.flow_defaults import FLOW_DEFAULTS, PUBLISHED
 from preprocess.flow_weights import keep_weights
 from preprocess.parameters import change_parameters
 from preprocess.tvl1 import tvl1_backend, tvl1_flow
+from preprocess.tvl1_parameters import TVL1Parameters
 from tsn_core.errors import InputError
 from tsn_core.modality import FLOW_ALGORITHMS
 
@@ -38,8 +39,9 @@ def flow_parameters(
     Args:
         algorithm: ``tvl1``, ``farneback``, ``dis`` or ``raft``.
         changes: ``NAME=VALUE`` for parameters that differ from their defaults.
-        backend: Of ``tvl1``: ``numba``, or ``opencv``. Where Numba cannot be loaded the result says
-            ``opencv``, and a warning says so.
+        backend: Of ``tvl1``: ``numba``, ``opencv``, or ``torch``, which computes many pairs at
+            once. Where Numba cannot be loaded the result says ``opencv`` for ``numba``, and a
+            warning says so.
         weights: Of ``raft``: a file, or ``default`` for torchvision's. They are kept on this
             machine, and the result says their sha256; see ``keep_weights``. Loads torch.
 
@@ -60,6 +62,9 @@ def flow_parameters(
         if name not in ("backend", "weights")
     }
     parameters = change_parameters(settable, changes, algorithm)
+    if algorithm == "tvl1" and backend == TORCH_BACKEND:
+        TVL1Parameters(**_named(parameters))  # complains likewise; Numba need not be there
+        return {**parameters, "backend": backend}
     if algorithm == "tvl1":
         parameters["backend"] = tvl1_backend(backend)
     if algorithm == "raft":
@@ -92,7 +97,8 @@ def flow_function(algorithm: str, parameters: Mapping[str, Any]) -> FlowFunction
     Returns:
         A function of two (H, W) uint8 gray frames, for algorithms among ``COLOUR_FLOWS`` of two
         (H, W, 3) RGB frames, giving (H, W, 2) float32: displacement in px
-        from the first to the second, x then y.
+        from the first to the second, x then y. What ``torch`` computes of many pairs, this
+        computes of one by ``numba``, with differences of rounding.
 
     Raises:
         InputError: A parameter is out of range; perhaps only when the function is called.
@@ -100,7 +106,9 @@ def flow_function(algorithm: str, parameters: Mapping[str, Any]) -> FlowFunction
         MissingDependencyError: OpenCV's TV-L1 is asked for and this OpenCV lacks it.
     """
     if algorithm == "tvl1":
-        named = {"lambda_" if name == "lambda" else name: parameters[name] for name in parameters}
+        named = _named(parameters)
+        if named.get("backend") == TORCH_BACKEND:
+            named["backend"] = "numba"
         return functools.partial(tvl1_flow, **named)
     if algorithm == "farneback":
         return _farneback(**parameters)
@@ -113,6 +121,11 @@ def flow_function(algorithm: str, parameters: Mapping[str, Any]) -> FlowFunction
 def _one_by_one(compute: BatchFlow) -> FlowFunction:
     pair = np.array([[0, 1]])
     return lambda first, second: compute(np.stack([first, second]), pair)[0]
+
+
+def _named(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters of ``tvl1`` by the names of arguments."""
+    return {"lambda_" if name == "lambda" else name: parameters[name] for name in parameters}
 
 
 def _farneback(

@@ -17,15 +17,17 @@ from pathlib import Path
 from platform import python_version_tuple
 from typing import Any, TypeVar
 
+from preprocess.devices import GPU_SHARE, find_devices, needs_gpu
 from tsn_core.atomic import TEMPORARY_SUFFIX, write_text
-from tsn_core.errors import ClusterError
+from tsn_core.errors import ClusterError, TSNError
 from tsn_core.location import is_remote
 from tsn_core.version import __version__
 
 Job = TypeVar("Job")
 Report = TypeVar("Report")
 
-_PACKAGES = ("av", "h5py", "numba", "numpy", "opencv-contrib-python")
+_OF_DEVICES = ("torch", "triton")
+_PACKAGES = ("av", "h5py", "numba", "numpy", "opencv-contrib-python", *_OF_DEVICES)
 _LOOK_SECONDS = 5.0  # between two looks whether a run is over
 _passed: set[Guard] = set()  # by this process
 
@@ -39,12 +41,19 @@ class Guard:
         token: File in the folder of results that the run has put there.
         secret: Its content.
         files: Input files that must be there.
+        device: Where flow is computed in batches; None where none is.
     """
 
     versions: tuple[tuple[str, str], ...]
     token: Path
     secret: str
     files: tuple[Path, ...]
+    device: str | None = None
+
+    @property
+    def num_gpus(self) -> float:
+        """How much of a GPU a job asks a scheduler for."""
+        return GPU_SHARE if self.device is not None and needs_gpu(self.device) else 0.0
 
     def problem(self) -> str | None:
         """Return why the machine that this runs on cannot take part, in one line, or None."""
@@ -74,6 +83,11 @@ class Guard:
                     f"worker on {host}: cannot read {file}; choose a --data that all machines "
                     "share under the same path"
                 )
+        if self.device is not None:
+            try:
+                find_devices(self.device)
+            except TSNError as error:
+                return f"worker on {host}: {error}"
         return None
 
     def around(self, function: Callable[[Job, Callable[[Any], None]], Report]) -> Guarded:
@@ -133,12 +147,15 @@ def first_readable(paths: Iterable[Path]) -> tuple[Path, ...]:
 
 
 @contextmanager
-def guarding(folder: Path, files: tuple[Path, ...] = ()) -> Iterator[Guard]:
+def guarding(
+    folder: Path, files: tuple[Path, ...] = (), device: str | None = None
+) -> Iterator[Guard]:
     """Put a token into a folder while the block runs, and yield what to ask of workers.
 
     Args:
         folder: Exists; workers will write there. Absolute.
         files: Workers will read them. Absolute.
+        device: Where workers compute flow in batches; None: nowhere.
 
     Raises:
         OutputError: The token cannot be written.
@@ -147,7 +164,10 @@ def guarding(folder: Path, files: tuple[Path, ...] = ()) -> Iterator[Guard]:
     secret = secrets.token_hex(16)
     write_text(token, secret)
     try:
-        yield Guard(versions(), token, secret, files)
+        here = versions()
+        if device is None:  # then torch has no say in what is stored
+            here = tuple(one for one in here if one[0] not in _OF_DEVICES)
+        yield Guard(here, token, secret, files, device)
     finally:
         token.unlink(missing_ok=True)
 

@@ -134,9 +134,12 @@ def _check_settings(folder: Path, header: ShardHeader, wanted: dict[str, Any]) -
     for name in sorted(set(had) | set(wanted)):
         free = name == "videos_per_shard" and wanted[name] is None
         if not free and had.get(name) != wanted.get(name):
+            remedy = "choose another --out or delete the folder"
+            if name == "backend":
+                remedy = f"go on with --flow-backend {had.get(name)}, {remedy}"
             raise SettingsError(
                 f"{folder}: written with {name}={had.get(name)}, this run has "
-                f"{name}={wanted.get(name)}; choose another --out or delete the folder"
+                f"{name}={wanted.get(name)}; {remedy}"
             )
 
 

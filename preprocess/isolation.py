@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import pickle
-import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -21,8 +21,16 @@ from typing import IO, Any
 import psutil
 
 from preprocess.extraction import Emit, Extracted, VideoRow
+from preprocess.flow_pool import (
+    ONE_THREAD,
+    FlowProcess,
+    end_flow_processes,
+    flow_process,
+    has_flow_processes,
+)
 from preprocess.limits import Limits
 from preprocess.meter import costs_from
+from preprocess.process_end import last_line, signal_text
 from preprocess.task import Task
 from preprocess.wire import (
     ALIVE,
@@ -31,6 +39,7 @@ from preprocess.wire import (
     IMAGE,
     KINDS,
     LARGEST_MESSAGE,
+    LOST_FLOW_STATUS,
     STARTED,
     WARNING,
     Message,
@@ -44,7 +53,6 @@ _START_SECONDS = 120.0
 _KILL_SECONDS = 30.0  # for the kernel to end a child
 _STARTS = 3  # tries to start a child before giving up
 _PIPE_BYTES = 1 << 20
-_ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
 
 
 class LostProcess(VideoError):
@@ -65,6 +73,8 @@ class VideoProcess:
         self._requests: Connection
         self._answers: Connection
         self._complaints: IO[bytes] | None = None
+        self._flow: FlowProcess | None = None  # that the child is connected to
+        self._served: tuple[str | None, frozenset[str]] = (None, frozenset())  # by it
         self.peak_bytes = 0
 
     def extract(
@@ -144,9 +154,9 @@ class VideoProcess:
                 VideoRow(**{**row, **{name: tuple(row[name]) for name in ("size", "unit_size")}})
                 for row in content["rows"]
             )
-            note = content["note"]
+            note, waited = content["note"], float(content["flow_seconds"])
             if len(rows) == num_modalities and isinstance(note, str | None):
-                return Extracted(rows, note, costs_from(content["costs"]))
+                return Extracted(rows, note, costs_from(content["costs"]), waited)
         except (ValueError, TypeError, KeyError):
             pass
         raise self._nonsense()
@@ -189,10 +199,9 @@ class VideoProcess:
         complaint = self._last_complaint()
         self._kill()
         if status is not None and status < 0:
-            name = _signal_name(-status)
-            reason = f"the decoding process was killed by {name}"
-            if name == "SIGKILL":
-                reason += ", as the kernel does when memory runs out"
+            reason = f"the decoding process was killed by {signal_text(-status)}"
+        elif status == LOST_FLOW_STATUS and self._flow is not None:
+            reason = self._flow.end_text()
         elif status is None:
             reason = "the decoding process fell silent"
         else:
@@ -201,16 +210,11 @@ class VideoProcess:
 
     def _last_complaint(self) -> str:
         """Return the last line that the process wrote to its standard error."""
-        if self._complaints is None:
-            return ""
-        size = self._complaints.seek(0, os.SEEK_END)
-        self._complaints.seek(max(size - 1000, 0))
-        lines = self._complaints.read().decode(errors="replace").split("\n")
-        return next((" ".join(line.split()) for line in reversed(lines) if line.strip()), "")
+        return "" if self._complaints is None else last_line(self._complaints)
 
     def _look_ahead(self, task: Task | None) -> None:
-        self._ahead = task
-        if task is not None:
+        self._ahead = task if task is not None and self._serves(task) else None
+        if self._ahead is not None:
             with suppress(OSError):  # it is gone, which is found out in a moment
                 self._requests.send_bytes(pickle.dumps(task))
 
@@ -221,13 +225,13 @@ class VideoProcess:
             TSNError: None can be started.
         """
         request = pickle.dumps(task)
-        if self._ahead is not None and self._ahead != task:
+        if (self._ahead is not None and self._ahead != task) or not self._serves(task):
             self._kill()
         for _ in range(_STARTS):
             if self._closed:
                 raise TSNError("the extraction was stopped")
             if self._child is None:
-                self._start()
+                self._start(task)
             with suppress(OSError, EOFError):  # one that was idle may just have gone home
                 if self._ahead is None:
                     self._requests.send_bytes(request)
@@ -242,26 +246,50 @@ class VideoProcess:
             self._kill()
         raise TSNError(f"no process for decoding can be started: {complaint or 'it says nothing'}")
 
-    def _start(self) -> None:
+    def _serves(self, task: Task) -> bool:
+        """Return whether the child, if there is one, can ask for the flow that a task needs."""
+        device, methods = self._served
+        return task.methods <= methods and (not task.methods or task.device == device)
+
+    def _connected(self, task: Task) -> socket.socket | None:
+        """Return a new child's end of a connection to the flow process, where one is needed.
+
+        Raises:
+            TSNError: That process cannot be started.
+        """
+        self._flow, self._served = None, (task.device, task.methods)
+        if not task.methods or task.device is None or not has_flow_processes():
+            return None  # nothing to compute in batches, or the child does that itself
+        self._flow = flow_process(task.device)
+        return self._flow.connect(sorted(task.methods))
+
+    def _start(self, task: Task) -> None:
         if sys.platform == "win32":
             raise MissingDependencyError(
                 "processes of their own for videos need Linux or macOS; extract with --no-isolation"
             )
         path = os.pathsep.join(entry for entry in sys.path if entry)
+        flow = self._connected(task)
         with ExitStack() as ours, ExitStack() as theirs:
+            if flow is not None:
+                theirs.enter_context(flow)
             try:
                 reads, requests = _pipe(theirs, ours)
                 answers, writes = _pipe(ours, theirs)
                 _widen(writes.fileno())
                 complaints = _complaints(ours)
-                ends = (reads.fileno(), writes.fileno())
+                ends = [reads.fileno(), writes.fileno()]
+                words: list[str] = []
+                if flow is not None:
+                    ends.append(flow.fileno())
+                    words.append(json.dumps(sorted(task.methods)))
                 child = subprocess.Popen(
-                    [sys.executable, "-m", CHILD_MODULE, *map(str, ends)],
+                    [sys.executable, "-m", CHILD_MODULE, *map(str, ends), *words],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=complaints or subprocess.DEVNULL,
                     pass_fds=ends,
-                    env={**os.environ, **_ONE_THREAD, "PYTHONPATH": path},
+                    env={**os.environ, **ONE_THREAD, "PYTHONPATH": path},
                 )
             except OSError as error:
                 raise TSNError(
@@ -317,13 +345,6 @@ def _failure(stage: str | None, reason: str, kind: type[VideoError] = VideoError
     error = kind(reason)
     error.stage = stage
     return error
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # most of the real-time ones have no name
-        return f"signal {number}"
 
 
 def _pipe(reader: ExitStack, writer: ExitStack) -> tuple[Connection, Connection]:
@@ -403,5 +424,6 @@ def borrowed_process() -> Any:
 
 
 def end_processes() -> None:
-    """End all child processes of this process."""
+    """End all child processes of this process, those that compute flow included."""
     _POOL.close()
+    end_flow_processes()

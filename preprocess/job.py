@@ -9,6 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from preprocess.devices import CPU
+from preprocess.flow_method import method_of
+from preprocess.flow_pool import lent_device, usage_of
+from preprocess.flow_usage import FlowUsage
 from preprocess.isolation import LostProcess, borrowed_process
 from preprocess.limits import Limits
 from preprocess.sources import Stamp, is_unchanged, stamp_of
@@ -56,6 +60,8 @@ class Job:
         limits: What one video may cost.
         isolated: Whether videos are extracted in a process of their own.
         check_hash: Whether sources of any size are hashed.
+        device: Where flow that is computed in batches is computed; ``cuda`` and lists mean one of
+            the machine's own.
     """
 
     number: int
@@ -68,9 +74,15 @@ class Job:
     limits: Limits = field(default_factory=Limits)
     isolated: bool = True
     check_hash: bool = False
+    device: str = CPU
 
     def __str__(self) -> str:
         return f"shard {self.number} of {self.targets[0].header.dataset}"
+
+    @property
+    def needs_device(self) -> bool:
+        """Whether some of its flow is computed in batches."""
+        return any(method_of(target.header.modality) is not None for target in self.targets)
 
     @property
     def num_to_extract(self) -> int:
@@ -94,6 +106,8 @@ class VideoReport:
         num_frames: Frames decoded; 0 if it failed or was copied.
         peak_bytes: Largest resident memory so far of the process that extracted it; 0 if unknown.
         lost: Why processes were lost that tried it before the last one did.
+        flow_seconds: Of ``seconds``, in which its process waited for flow that is computed in
+            batches.
     """
 
     name: str
@@ -105,6 +119,7 @@ class VideoReport:
     num_frames: int = 0
     peak_bytes: int = 0
     lost: tuple[str, ...] = ()
+    flow_seconds: float = 0.0
 
     @property
     def result(self) -> str:
@@ -124,6 +139,8 @@ class JobReport:
         videos: What became of each video.
         stamps: What each source was when it was read, by name.
         seconds: Wall time.
+        flow: What computed flow in batches at its beginning, and how busy it had been then, and
+            at its end; None where nothing did.
     """
 
     number: int
@@ -131,6 +148,7 @@ class JobReport:
     videos: tuple[VideoReport, ...]
     stamps: dict[str, Stamp | None]
     seconds: float
+    flow: tuple[FlowUsage | None, FlowUsage | None] = (None, None)
 
 
 def run_job(job: Job, seen: Callable[[VideoReport], None] | None = None) -> JobReport:
@@ -152,8 +170,10 @@ def run_job(job: Job, seen: Callable[[VideoReport], None] | None = None) -> JobR
             _Output(stack.enter_context(ShardWriter(target.path, target.header)), target)
             for target in job.targets
         ]
+        device = stack.enter_context(lent_device(job.device)) if job.needs_device else None
+        before = device and usage_of(device, job.isolated)
         extractor = stack.enter_context(borrowed_process()) if job.isolated else InProcess()
-        sources = _Sources(job, outputs)
+        sources = _Sources(job, outputs, device)
         for record in job.records:
             stamp = sources.stamp(record)
             video = _extract(job, record, outputs, extractor, sources)
@@ -166,8 +186,11 @@ def run_job(job: Job, seen: Callable[[VideoReport], None] | None = None) -> JobR
             if seen is not None:
                 seen(video)
         entries = {output.folder: output.finish() for output in outputs}
+        after = device and usage_of(device, job.isolated)
     seconds = time.perf_counter() - began
-    return JobReport(job.number, entries, tuple(videos), stamps, seconds)
+    return JobReport(
+        job.number, entries, tuple(videos), stamps, seconds, (before or None, after or None)
+    )
 
 
 class _Output:
@@ -219,8 +242,9 @@ class _Output:
 class _Sources:
     """The files of a job's videos, looked at while the one before is being extracted."""
 
-    def __init__(self, job: Job, outputs: list[_Output]) -> None:
+    def __init__(self, job: Job, outputs: list[_Output], device: str | None) -> None:
         self._job = job
+        self._device = device
         self._outputs = outputs
         names = (record.name for record in job.records)
         self._following = dict(zip(names, job.records[1:]))
@@ -245,15 +269,16 @@ class _Sources:
             self._next = following, self._look(following)
         if any(output.has(following) for output in self._outputs):
             return None
-        return _task(self._job, following, self._outputs)
+        return self.task(following, self._outputs)
+
+    def task(self, record: Record, outputs: list[_Output]) -> Task:
+        """Return what is to be done for a video."""
+        path = (self._job.data / record.name).absolute()
+        modalities = tuple(output.modality for output in outputs)
+        return Task(path, self._job.plan, modalities, self._job.limits, device=self._device)
 
     def _look(self, record: Record) -> Stamp | None:
         return stamp_of(self._job.data / record.name, with_hash=self._job.check_hash)
-
-
-def _task(job: Job, record: Record, outputs: list[_Output]) -> Task:
-    path = (job.data / record.name).absolute()
-    return Task(path, job.plan, tuple(output.modality for output in outputs), job.limits)
 
 
 def _is_as_planned(job: Job, name: str, stamp: Stamp | None) -> bool:
@@ -282,7 +307,7 @@ def _extract(
         outputs = [output for output in outputs if not output.copy(record)]
     if not outputs:
         return VideoReport(record.name, tries=0)
-    task = _task(job, record, outputs)
+    task = sources.task(record, outputs)
     began = time.perf_counter()
 
     def emit(place: int, unit: int, frame: int, data: bytes) -> None:
@@ -306,7 +331,12 @@ def _extract(
         if failure is None:
             for output, row in zip(outputs, extracted.rows):
                 output.writer.end_video(record.name, record.label, **vars(row))
-            return report(number, note=extracted.note, num_frames=extracted.rows[0].num_frames)
+            return report(
+                number,
+                note=extracted.note,
+                num_frames=extracted.rows[0].num_frames,
+                flow_seconds=extracted.flow_seconds,
+            )
         if not isinstance(failure, LostProcess):
             break
         lost.append(" ".join(str(failure).split()))

@@ -6,16 +6,19 @@ import os
 import platform
 import secrets
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
 import av
 import cv2
 
+from preprocess.devices import Device, devices_text
 from preprocess.executor import default_workers
+from preprocess.flow_report import FlowFacts, FlowTally
 from preprocess.job import JobReport, VideoReport
 from preprocess.metrics import exposed
 from preprocess.report import RunReport, write_report
@@ -43,13 +46,23 @@ class Run:
         tally: Its counts.
     """
 
-    def __init__(self, work: Work, options: Options) -> None:
+    def __init__(self, work: Work, options: Options, devices: Sequence[Device] = ()) -> None:
         """Begin the log.
+
+        Args:
+            work: What the run has to do.
+            options: How.
+            devices: Of this machine, that flow is computed on in batches.
 
         Raises:
             OutputError: It cannot be written.
         """
         settings, versions = _settings(options), _versions()
+        if any(job.needs_device for job in work.jobs):
+            settings["device"] = options.device
+            settings["devices"] = devices_text(devices) or None
+            versions["torch"] = version("torch")
+        self._flow = FlowTally()
         self._root = work.root
         self.tally = Tally(
             sum(job.num_to_extract for job in work.jobs),
@@ -57,7 +70,12 @@ class Run:
         )
         self._report = RunReport(work, settings, versions)
         self._log = RunLog(work.root, run=secrets.token_hex(4))
-        self._observers: tuple[Observer, ...] = (self.tally, self._report, self._log)
+        self._observers: tuple[Observer, ...] = (
+            self.tally,
+            self._report,
+            self._log,
+            self._flow,
+        )
         self._log.write(
             "run-start",
             dataset=work.manifest.dataset,
@@ -99,6 +117,11 @@ class Run:
         self._report.removed(path)
         self._log.write("shard-removed", modality=path.parent.name, file=path.name)
 
+    @property
+    def flow(self) -> FlowFacts | None:
+        """How its flow in batches has been computed until now, if any was."""
+        return self._flow.facts(self.tally.counts.seconds)
+
     def end(self, status: str, reason: str | None = None) -> None:
         """Write the report and the last line of the log.
 
@@ -106,8 +129,9 @@ class Run:
             OutputError: One of them cannot be written.
         """
         content = self._report.content(status, reason, self.tally.counts)
+        content["flow"] = None if self.flow is None else self.flow.content()
         try:
-            facts = ("status", "reason", "seconds", "videos", "failures_by_stage")
+            facts = ("status", "reason", "seconds", "videos", "failures_by_stage", "flow")
             self._log.write("run-end", **{name: content[name] for name in facts})
         finally:
             try:
@@ -117,13 +141,13 @@ class Run:
 
 
 @contextmanager
-def observed(work: Work, options: Options) -> Iterator[Run]:
+def observed(work: Work, options: Options, devices: Sequence[Device] = ()) -> Iterator[Run]:
     """Keep log, report and metrics of the run that the block is.
 
     Raises:
         OutputError: The log or the report cannot be written.
     """
-    run = Run(work, options)
+    run = Run(work, options, devices)
     try:
         with exposed(options.metrics, work.manifest.dataset, run.tally):
             yield run

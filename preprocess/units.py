@@ -75,20 +75,6 @@ def unit_maker(modality: StoredModality) -> UnitMaker:
     return _checked(modality.kind, modality.kind.make(modality.parameters))
 
 
-class UnitMakers:
-    """Makes the maker of each modality once: some read a network, or compile."""
-
-    def __init__(self) -> None:
-        self._made: dict[str, UnitMaker] = {}
-
-    def __call__(self, modality: StoredModality) -> UnitMaker:
-        """Return the maker of a modality's units; see ``unit_maker``."""
-        key = modality.to_json()
-        if key not in self._made:
-            self._made[key] = unit_maker(modality)
-        return self._made[key]
-
-
 def _checked(kind: Modality, make_image: MakeImage) -> UnitMaker:
     """Return what makes units from somebody else's images, if they are what they must be."""
 

@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection
 STARTED, IMAGE, ALIVE, WARNING, DONE, FAILED = b"S", b"I", b"A", b"W", b"D", b"F"
 KINDS = (IMAGE, ALIVE, WARNING, DONE, FAILED)  # about a video, after STARTED
 LARGEST_MESSAGE = 1 << 31  # bytes
+LOST_FLOW_STATUS = 75  # of a child that ends because its flow process is gone
 _HEADER = struct.Struct("<cBqqQ")  # kind, modality, unit, frame, bytes that follow
 _GATHER_BYTES = 1 << 20
 _GATHER_SECONDS = 1.0

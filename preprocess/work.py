@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from preprocess.assignment import assign_shards, by_shard, default_videos_per_shard
+from preprocess.devices import CPU
 from preprocess.inventory import common_cut, failed_names, find_shards, names_in_shards
 from preprocess.job import Job, Target
 from preprocess.limits import Limits
@@ -33,6 +34,7 @@ class Options:
         damaged: Names of the videos to make anew in shards that are damaged, by folder and number.
         wait: Whether to wait for another extraction into the same folder.
         metrics: File for Prometheus to write while it runs; None for none.
+        device: Where flow that is computed in batches is computed; see ``find_devices``.
         command: Options of the command line, by name, for log and report.
     """
 
@@ -43,6 +45,7 @@ class Options:
     damaged: Mapping[tuple[str, int], frozenset[str]] = field(default_factory=dict)
     wait: bool = False
     metrics: Path | None = None
+    device: str = CPU
     command: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -152,6 +155,7 @@ def plan_work(
                     limits=options.limits,
                     isolated=options.isolated,
                     check_hash=options.check_hash,
+                    device=options.device,
                 )
             )
     return Work(

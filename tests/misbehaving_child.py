@@ -65,4 +65,4 @@ def misbehave(self: Video, *arguments: object) -> Iterator[tuple[int, np.ndarray
 Video.frames = misbehave  # type: ignore[method-assign]
 
 if __name__ == "__main__":
-    child.main(int(sys.argv[1]), int(sys.argv[2]))
+    child.main(*map(int, sys.argv[1:4]), *sys.argv[4:])

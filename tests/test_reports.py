@@ -81,7 +81,7 @@ class Elsewhere:
     def check(self, guard):
         pass
 
-    def run(self, function, jobs):
+    def run(self, function, jobs, num_gpus=0.0):
         for job in jobs:
             yield function(job)
 
@@ -193,7 +193,7 @@ def test_the_ten_slowest_videos_are_told(tmp_path):
     seconds = {name: float(place * 7 % 12) for place, name in enumerate(names)}
 
     class Pretending(Elsewhere):
-        def run(self, function, jobs):
+        def run(self, function, jobs, num_gpus=0.0):
             for report in super().run(function, jobs):
                 videos = [
                     VideoReport(video.name, seconds=seconds[video.name], peak_bytes=int(n))

@@ -76,7 +76,7 @@ class Elsewhere:
         assert pickle.loads(pickle.dumps(guard)).problem() is None
         self.guard = guard
 
-    def run(self, function, jobs):
+    def run(self, function, jobs, num_gpus=0.0):
         for job in jobs:
             assert not self.guard.is_over
             yield pickle.loads(pickle.dumps(function))(pickle.loads(pickle.dumps(job)))

@@ -15,7 +15,7 @@ from preprocess.extraction import Emit, Extracted, extract_frames
 from preprocess.isolation import borrowed_process
 from preprocess.limits import Limits
 from preprocess.task import Extractor, InProcess, Task
-from preprocess.units import UnitMakers
+from preprocess.unit_makers import UnitMakers
 from train.fuse import default_weight
 from train.predictor import Predictor
 from train.scores import softmax

@@ -22,6 +22,7 @@ _NOTHING: Mapping[tuple[str, int], frozenset[str]] = {}
 def extract_again(
     stored: StoredDataset,
     executor: Executor,
+    device: str,
     *,
     damaged: Mapping[tuple[str, int], frozenset[str]] = _NOTHING,
     **options: Any,
@@ -31,6 +32,7 @@ def extract_again(
     Args:
         stored: The dataset.
         executor: Runs the jobs.
+        device: Where flow that is computed in batches is computed.
         damaged: See ``Options``.
         options: Others of ``Options``.
 
@@ -38,11 +40,15 @@ def extract_again(
         (failures, tried): the lines of ``failures.jsonl`` by name; and of these, those of videos
         that were tried now.
     """
+    from preprocess.devices import check_use
     from preprocess.extract import extract_dataset
+    from preprocess.flow_method import method_of
     from preprocess.flow_weights import check_weights
     from preprocess.work import Options
 
-    check_weights(modality for _, modalities in stored.groups for modality in modalities)
+    stored_modalities = [one for _, group in stored.groups for one in group]
+    check_use(device, filter(method_of, stored_modalities))
+    check_weights(stored_modalities)
     failures: Failures = {}
     tried: set[str] = set()
     extracted: dict[str, int] = {}
@@ -56,7 +62,7 @@ def extract_again(
             videos_per_shard=None,
             executor=executor,
             console=stderr_console(),
-            options=Options(damaged=damaged, command=given_options(), **options),
+            options=Options(damaged=damaged, device=device, command=given_options(), **options),
         )
         failures.update(summary.failures)
         for video in summary.videos:

@@ -93,6 +93,7 @@ def extract(
             check_hash=check_hash,
             wait=wait,
             metrics=metrics,
+            device=stored.device,
             command=given_options(),
         ),
     )
@@ -107,6 +108,8 @@ def extract(
         click.echo("everything was there already; nothing to do")
     else:
         click.echo(f"{summary_line(summary.counts)}; see {summary.root / REPORT_NAME}")
+    if summary.flow is not None:
+        click.echo(summary.flow.text())
     if summary.notes:
         click.echo(f"{count(len(summary.notes), 'video')} may be damaged or cut short:", err=True)
         list_videos(summary.notes)

@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from preprocess.commands.options import gather
+from preprocess.batch_flow import TORCH_BACKEND
+from preprocess.commands.options import device_option, gather
 from preprocess.flow_defaults import PUBLISHED
 from tsn_core.command_line import ModalityName, Size
 from tsn_core.errors import InputError
@@ -19,16 +20,24 @@ from tsn_core.sampling import SnippetPlan
 
 @dataclass(frozen=True)
 class Stored:
-    """What is stored of every video: these modalities, of these snippets."""
+    """What is stored of every video: these modalities, of these snippets.
+
+    Attributes:
+        modalities: What is stored.
+        plan: Of which snippets.
+        device: Where flow that is computed in batches is computed.
+    """
 
     modalities: tuple[StoredModality, ...]
     plan: SnippetPlan
+    device: str
 
 
 def _stored(
     names: tuple[str, ...],
     flow: str | tuple[str, ...],
-    flow_backend: str,
+    flow_backend: str | None,
+    device: str,
     flow_weights: str | None,
     flow_changes: tuple[str, ...],
     warp: bool,
@@ -46,11 +55,16 @@ def _stored(
     if snippets is None and not dense and fps is None:
         snippets = 25
     plan = SnippetPlan(snippets=snippets, dense=dense, fps=fps)
+    from preprocess.devices import check_device_names, check_use, needs_gpu
+
     flows = (flow,) if isinstance(flow, str) else tuple(dict.fromkeys(flow))
     if flow_changes and len(flows) > 1:
         raise InputError(f"--flow-parameter needs a single --flow, got {', '.join(flows)}")
     if flow_weights is not None and "raft" not in flows:
         raise InputError(f"--flow-weights: only for --flow raft, got {', '.join(flows)}")
+    check_device_names(device)
+    if flow_backend is None:
+        flow_backend = TORCH_BACKEND if needs_gpu(device) else "numba"
     by_name = _by_modality(changes, names)
     modalities = tuple(
         stored_modality(
@@ -70,7 +84,8 @@ def _stored(
         for name in dict.fromkeys(names)
         for algorithm in (flows if name == "flow" else flows[:1])
     )
-    return Stored(modalities, plan)
+    check_use(device, modalities)
+    return Stored(modalities, plan, device)
 
 
 def stored_modality(
@@ -169,10 +184,11 @@ def _stored_options(names: tuple[str, ...], flow: str | tuple[str, ...]) -> Any:
         ),
         click.option(
             "--flow-backend",
-            type=click.Choice(("numba", "opencv")),
-            default="numba",
-            help="Who computes tvl1: our own code or OpenCV.",
+            type=click.Choice(("numba", "opencv", TORCH_BACKEND)),
+            help="Who computes tvl1: our own code one pair at a time, OpenCV, or our own code by "
+            "torch, many pairs at a time on --device.  [default: numba; torch on a GPU]",
         ),
+        device_option,
         click.option(
             "--flow-weights",
             metavar="FILE",

@@ -123,6 +123,12 @@ limit_options = gather(
 data_option = click.option(
     "--data", type=FOLDER, help="Folder of the videos.  [default: where they were last]"
 )
+device_option = click.option(
+    "--device",
+    default="cpu",
+    help="Where flow of backend torch is computed, many pairs at a time: cpu, cuda for all GPUs, "
+    "cuda:N, or several such as cuda:0,cuda:1, each of which gets some of the jobs.",
+)
 isolation_option = click.option(
     "--isolation/--no-isolation",
     default=sys.platform != "win32",  # see preprocess.isolation

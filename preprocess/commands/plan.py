@@ -83,6 +83,7 @@ def plan(
     from preprocess.assignment import check_videos_per_shard
     from preprocess.datasets import scan_dataset
     from preprocess.executor import default_workers
+    from preprocess.flow_method import method_of
     from preprocess.plan import plan_extraction
     from preprocess.plan_text import outlook_content, outlook_lines
     from preprocess.stages import Stages
@@ -92,6 +93,12 @@ def plan(
             raise InputError(f"{option} must be > 0 and finite, got {value}")
     if price is not None and not 0 <= price < math.inf:
         raise InputError(f"--price-per-core-hour must be 0 or more and finite, got {price}")
+    if any(map(method_of, stored.modalities)):
+        raise InputError(
+            "plan measures one pair at a time and cannot foretell flow that is computed in batches "
+            "(--flow-backend torch, --device cuda, raft); extract a few videos with these options: "
+            "the last line and report.json tell the rate, and what limits it"
+        )
     check_seed(**{"--seed": seed})
     check_videos_per_shard(videos_per_shard)
     num_cores = default_workers()

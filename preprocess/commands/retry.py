@@ -11,6 +11,7 @@ import click
 from preprocess.commands.again import extract_again
 from preprocess.commands.options import (
     data_option,
+    device_option,
     executor_options,
     isolation_option,
     limit_options,
@@ -27,10 +28,16 @@ if TYPE_CHECKING:
 @click.argument("shards", type=Location())
 @data_option
 @executor_options
+@device_option
 @isolation_option
 @limit_options
 def retry(
-    shards: Path, data: Path | None, executor: Executor, isolation: bool, limits: Limits
+    shards: Path,
+    data: Path | None,
+    executor: Executor,
+    device: str,
+    isolation: bool,
+    limits: Limits,
 ) -> None:
     """Try the videos of a dataset that failed once more, with the settings it was extracted with.
 
@@ -43,7 +50,7 @@ def retry(
 
     stored = read_stored(shards, data)
     failures, _ = extract_again(
-        stored, executor, retry_failures=True, isolated=isolation, limits=limits
+        stored, executor, device, retry_failures=True, isolated=isolation, limits=limits
     )
     if failures:
         click.echo(f"{len(failures)} failed, see {shards / 'failures.jsonl'}:", err=True)

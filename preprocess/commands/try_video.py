@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from preprocess.commands.options import data_option, isolation_option, limit_options
+from preprocess.commands.options import data_option, device_option, isolation_option, limit_options
 from tsn_core.command_line import Location
 from tsn_core.errors import InputError, VideoError
 from tsn_core.listing import count
@@ -24,15 +24,20 @@ if TYPE_CHECKING:
 @click.argument("shards", type=Location())
 @click.argument("name")
 @data_option
+@device_option
 @isolation_option
 @limit_options
-def try_video(shards: Path, name: str, data: Path | None, isolation: bool, limits: Limits) -> None:
+def try_video(
+    shards: Path, name: str, data: Path | None, device: str, isolation: bool, limits: Limits
+) -> None:
     """Extract one video of a dataset alone, storing nothing, and tell how that goes.
 
     With --no-isolation it is extracted in this very process, for a debugger.
 
     Example: tsn-preprocess try shards/hmdb51 brush_hair/a.avi --max-memory-mb 16000
     """
+    from preprocess.flow_method import method_of
+    from preprocess.flow_pool import lent_device
     from preprocess.flow_weights import check_weights
     from preprocess.isolation import borrowed_process, end_processes
     from preprocess.stored_dataset import read_stored
@@ -44,9 +49,12 @@ def try_video(shards: Path, name: str, data: Path | None, isolation: bool, limit
     check_weights(modality for _, modalities in stored.groups for modality in modalities)
     path = (stored.data / name).absolute()
     click.echo(f"{path}:")
-    with borrowed_process() if isolation else nullcontext(InProcess()) as extractor:
+    with ExitStack() as stack:
+        methods = [method_of(one) for _, group in stored.groups for one in group]
+        chosen = stack.enter_context(lent_device(device)) if any(methods) else None
+        extractor = stack.enter_context(borrowed_process()) if isolation else InProcess()
         done = [
-            _try(extractor, Task(path, plan, modalities, limits))
+            _try(extractor, Task(path, plan, modalities, limits, device=chosen))
             for plan, modalities in stored.groups
         ]
     end_processes()

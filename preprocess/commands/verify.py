@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from preprocess.commands.again import extract_again
-from preprocess.commands.options import data_option, executor_options, list_videos
+from preprocess.commands.options import data_option, device_option, executor_options, list_videos
 from tsn_core.command_line import Location
 from tsn_core.errors import InputError
 from tsn_core.listing import count
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 @click.option("--repair", is_flag=True, help="Make what is damaged or missing anew.")
 @data_option
 @executor_options
-def verify(shards: Path, repair: bool, data: Path | None, executor: Executor) -> None:
+@device_option
+def verify(shards: Path, repair: bool, data: Path | None, executor: Executor, device: str) -> None:
     """Check every shard at or below a folder: structure, offsets, checksums, counts.
 
     Prints a line for each defect and exits with status 1 if there is one. With --repair, SHARDS is
@@ -48,7 +49,7 @@ def verify(shards: Path, repair: bool, data: Path | None, executor: Executor) ->
             catalog.unlink(missing_ok=True)  # extracting writes it anew
         stored = read_stored(shards, data)
         damaged = damaged_shards(stored, {path for defects in folders for path in defects.shards})
-        _, failures = extract_again(stored, executor, damaged=damaged)
+        _, failures = extract_again(stored, executor, device, damaged=damaged)
         found = sum(len(defects.lines) for defects in _print_defects(shards))
         if failures:
             number = count(len(failures), "video")
