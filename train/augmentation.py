@@ -154,8 +154,12 @@ Augmentation = Callable[[int, int, np.random.Generator, int], View]
 
 
 def test_views(
-    units: Sequence[np.ndarray], num_crops: int, size: int, kind: Modality
-) -> list[np.ndarray]:
+    units: Sequence[np.ndarray],
+    num_crops: int,
+    size: int,
+    kind: Modality,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
     """Return the crops of units that a test averages over.
 
     Args:
@@ -164,16 +168,23 @@ def test_views(
             10: four corners and the centre, and all five mirrored.
         size: Side of the result in px.
         kind: See ``mirror``.
+        out: Where to; None makes a new array.
 
     Returns:
-        ``num_crops`` arrays of (N, C, size, size) uint8.
+        (num_crops, N, C, size, size) uint8.
 
     Raises:
         InputError: There is no such number of crops.
     """
-    height, width = units[0].shape[:2]
-    views = [to_planes(units, box, size) for box in _test_boxes(height, width, num_crops)]
-    return views if num_crops != 10 else views + [mirror(view, kind) for view in views]
+    height, width, channels = units[0].shape
+    boxes = _test_boxes(height, width, num_crops)
+    shape = (num_crops, len(units), channels, size, size)
+    views = np.empty(shape, np.uint8) if out is None else out
+    for box, view in zip(boxes, views):
+        to_planes(units, box, size, view)
+    for view, mirrored in zip(views, views[len(boxes) :]):
+        mirror(view, kind, out=mirrored)
+    return views
 
 
 test_views.__test__ = False  # type: ignore[attr-defined]  # not a test, whatever pytest thinks

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -10,10 +13,13 @@ from rich.console import Console
 from torch.utils.data import DataLoader, Dataset
 
 from train.augmentation import test_views
+from train.feed import snippets_on_device
+from train.handover import ReadySnippets
 from train.progress import track
+from train.slots import PREFETCH, Slots, make_slots
 from tsn_core.errors import InputError
 from tsn_core.loading import prepare_worker, stream
-from tsn_core.planes import by_snippet
+from tsn_core.modality import StoredModality
 from tsn_core.sampling import center_offsets, check_num_snippets
 from tsn_core.tsn import TSN
 from tsn_core.video_source import VideoSource
@@ -25,22 +31,66 @@ Chosen = tuple[int, Sequence[int] | np.ndarray]  # a video and some of its snipp
 
 
 class _Views(Dataset):
-    """All test crops of the chosen snippets of a video, (crops, S, L * C, H, W) uint8."""
+    """The units of the chosen snippets of a video, (H, W, C) uint8."""
 
-    def __init__(self, shards: VideoSource, items: Sequence[Chosen], crops: int, size: int) -> None:
+    def __init__(self, shards: VideoSource, items: Sequence[Chosen]) -> None:
         self._shards = shards
         self._items = items
-        self._crops = crops
-        self._size = size
 
     def __len__(self) -> int:
         return len(self._items)
 
-    def __getitem__(self, place: int) -> torch.Tensor:
+    def __getitem__(self, place: int) -> list[np.ndarray]:
         video, chosen = self._items[place]
-        units = self._shards.unit_views(video, chosen)
-        views = test_views(units, self._crops, self._size, self._shards.modality.kind)
-        return torch.from_numpy(np.stack([by_snippet(view, len(chosen)) for view in views]))
+        return self._shards.unit_views(video, chosen)
+
+
+@dataclass(frozen=True)
+class _Cutter:
+    """Makes all test crops of the units of a video, in a slot if it is free.
+
+    Attributes:
+        modality: Of the units.
+        crops: 1, 3 or 10.
+        size: Side of the crops in px.
+        slots: Of the loading processes.
+    """
+
+    modality: StoredModality
+    crops: int
+    size: int
+    slots: Slots
+
+    def __call__(self, units: Sequence[np.ndarray]) -> ReadySnippets:
+        """Return the views, (crops, S, L * C, size, size)."""
+        kind, length = self.modality.kind, self.modality.snippet_length
+        shape = (self.crops, len(units), kind.unit_channels, self.size, self.size)
+        memory, filled = self.slots.take(math.prod(shape))
+        test_views(units, self.crops, self.size, kind, out=memory.numpy().reshape(shape))
+        views = (self.crops, len(units) // length, length * shape[2], self.size, self.size)
+        return ReadySnippets(memory if filled is None else filled, views)
+
+
+def _make_loader(
+    shards: VideoSource, items: Sequence[Chosen], crops: int, size: int, num_workers: int
+) -> DataLoader:
+    """Return a loader of the views of each item, as ``ReadySnippets``.
+
+    Raises:
+        InputError: There is too little shared memory for so many processes.
+    """
+    num_workers = min(num_workers, len(items))
+    most_snippets = max((len(chosen) for _, chosen in items), default=0)
+    num_bytes = crops * most_snippets * shards.modality.snippet_channels * size * size
+    slots = make_slots(num_workers, num_bytes, "fewer --crops or --num-snippets")
+    return DataLoader(
+        _Views(shards, items),
+        batch_size=None,
+        num_workers=num_workers,
+        collate_fn=_Cutter(shards.modality, crops, size, slots),
+        prefetch_factor=PREFETCH if num_workers else None,
+        worker_init_fn=prepare_worker,
+    )
 
 
 def view_features(
@@ -107,24 +157,22 @@ def chosen_features(
         console: Where progress is shown.
 
     Raises:
-        InputError: A number is out of range. Nothing is read before the first video is asked for.
+        InputError: A number is out of range, or there is too little shared memory for so many
+            processes. Nothing is read before the first video is asked for.
     """
     if crops not in (1, 3, 10):
         raise InputError(f"crops must be 1, 3 or 10, got {crops}")
-    views = _Views(shards, items, crops, input_size)
-    loader: DataLoader = DataLoader(
-        views, batch_size=None, num_workers=num_workers, worker_init_fn=prepare_worker
-    )
+    loader = _make_loader(shards, items, crops, input_size, num_workers)
     model.to(device).eval()
-    for stacks in track(stream(loader), len(views), label, console):
-        num_snippets = stacks.shape[1]
-        with torch.inference_mode():
-            if model.settings.temporal_shift:  # snippets of a crop cannot be taken apart
-                parts = stacks.split(max(_IMAGES_AT_ONCE // num_snippets, 1))
-                yield torch.cat([model.snippet_features(part.to(device)) for part in parts])
-                continue
-            images = stacks.flatten(0, 1)  # (crops * S, L * C, H, W)
-            features = torch.cat(
-                [model.features(part.to(device)) for part in images.split(_IMAGES_AT_ONCE)]
-            )
-        yield features.view(crops, num_snippets, -1)
+    with closing(snippets_on_device(stream(loader), device)) as brought:
+        for stacks in track(brought, len(items), label, console):  # (crops, S, L * C, H, W)
+            num_snippets = stacks.shape[1]
+            with torch.inference_mode():
+                if model.settings.temporal_shift:  # snippets of a crop cannot be taken apart
+                    parts = stacks.split(max(_IMAGES_AT_ONCE // num_snippets, 1))
+                    features = torch.cat([model.snippet_features(part) for part in parts])
+                else:
+                    images = stacks.flatten(0, 1)  # (crops * S, L * C, H, W)
+                    parts = images.split(_IMAGES_AT_ONCE)
+                    features = torch.cat([model.features(part) for part in parts])
+            yield features.view(crops, num_snippets, -1)
