@@ -14,16 +14,16 @@ RESULTS = Path(os.environ.get("TSN_RESULTS") or Path(__file__).parent / "results
 _PACKAGES = ("numpy", "numba", "opencv-contrib-python", "torch", "torchvision")
 
 
-def write_result(name: str, result: dict[str, Any]) -> Path:
-    """Write ``results/NAME.json`` with the machine and the versions, and return its path."""
+def write_result(name: str, result: dict[str, Any], folder: Path = RESULTS) -> Path:
+    """Write ``NAME.json`` with the machine and the versions into a folder, and return its path."""
     machine = {
         "processor": _processor(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "packages": {package: _version(package) for package in _PACKAGES},
     }
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{name}.json"
     path.write_text(json.dumps({"machine": machine, **result}, indent=1) + "\n")
     return path
 

@@ -193,6 +193,31 @@ def test_two_ranks_lose_what_one_loses(tmp_path, backbone):
         torch.testing.assert_close(states[1][name], tensor, atol=1e-3, rtol=1e-2, msg=name)
 
 
+@pytest.mark.slow(reason="starts torchrun with two processes, which compile a network")
+def test_two_ranks_compiled_in_bf16_and_channels_last(tmp_path):
+    """All that is for speed at once, with BatchNorm frozen but for the first."""
+    shards = write_dataset(tmp_path / "tiny", train=7, val=3, test=2)
+    options = ("--dropout", 0, "--batch-size", 4, "--epochs", 2, "--backbone", "resnet18")
+    options += ("--lr", 0.001, "--partial-bn", "--precision", "bf16", "--channels-last")
+    alone = fit_arguments(shards, tmp_path / "one", *options)
+    shared = fit_arguments(shards, tmp_path / "two", *options, "--compile")
+    assert run_program(*alone).exit_code == 0
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*torchrun, "--standalone", "-m", "train", *map(str, shared)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=ONE_THREAD,
+    )
+    assert done.returncode == 0, done.stderr
+    ours, theirs = (metrics_of(tmp_path / name) for name in ("one", "two"))
+    for mine, other in zip(ours, theirs, strict=True):
+        for column in ("train_loss", "val_loss"):
+            assert float(other[column]) == pytest.approx(float(mine[column]), rel=0.01)
+
+
 # --- early stop, averages, what is in a checkpoint ---
 
 

@@ -103,12 +103,14 @@ class _BatchNormOverRanks(nn.BatchNorm2d):
         total = _add_up(torch.cat([wide.sum((0, 2, 3)), wide.square().sum((0, 2, 3)), count]))
         number = total[-1]
         mean, square = (total[:-1] / number).chunk(2)
-        variance = (square - mean * mean).to(images.dtype)
-        mean = mean.to(images.dtype)
-        self._track(mean.detach(), (variance * (number / (number - 1)).to(images.dtype)).detach())
+        exact = self.weight.dtype  # also where images have 16 bits
+        variance = (square - mean * mean).to(exact)
+        mean = mean.to(exact)
+        self._track(mean.detach(), (variance * (number / (number - 1)).to(exact)).detach())
         scale = self.weight * torch.rsqrt(variance + self.eps)
         shift = self.bias - mean * scale
-        return images * scale.view(1, -1, 1, 1) + shift.view(1, -1, 1, 1)
+        out = images * scale.view(1, -1, 1, 1) + shift.view(1, -1, 1, 1)
+        return out.to(images.dtype)
 
     def _track(self, mean: torch.Tensor, variance: torch.Tensor) -> None:
         if self.running_mean is None or self.running_var is None:
