@@ -111,7 +111,9 @@ class _Scale:
         down, self._across = tiling.count(height, width)
         self._num_tiles = down * self._across
         self._errors = torch.empty(self._num_pairs, self._num_tiles, tiling.halo)
-        per_pair = torch.zeros(5, self._num_pairs, dtype=torch.int32)
+        # Rows begin at multiples of 16 bytes for any number of pairs: Triton compiles for either.
+        aligned = math.ceil(self._num_pairs / 4) * 4
+        per_pair = torch.zeros(5, aligned, dtype=torch.int32)[:, : self._num_pairs]
         self._at_u, self._at_p, self._todo, self._active, self.iterations = per_pair
 
     def solve(self) -> torch.Tensor:

@@ -21,7 +21,7 @@ from preprocess.batch_flow import make_batch_flow
 from preprocess.camera import warped_flow
 from preprocess.flow import flow_function, flow_parameters
 from preprocess.flow_weights import check_weights, find_weights
-from preprocess.raft import BatchRAFT
+from preprocess.raft import BatchRAFT, _same_rounding
 from preprocess.units import Frame
 from preprocess.video import resize
 from tsn_app.predict_cli import main as predict
@@ -149,6 +149,19 @@ def test_most_pairs_depend_on_the_size_alone(parameters):
     found = [compute.most_pairs(*size) for size in sizes]
     assert found[0] == 32 and found == sorted(found, reverse=True) and found[-1] == 1
     assert 8 < found[1] < 32
+
+
+def test_a_gpu_is_asked_for_the_same_rounding_and_let_go_again():
+    switches = torch.backends.cudnn
+
+    def states():
+        return switches.allow_tf32, switches.deterministic, switches.benchmark
+
+    before = states()
+    for _ in range(2):
+        with _same_rounding(torch.device("cuda:0")):
+            assert states() == (False, True, False) and switches.enabled
+        assert states() == before
 
 
 def test_one_pair_in_colour(parameters):

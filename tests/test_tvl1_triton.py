@@ -3,10 +3,13 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from test_tvl1 import distance, moved_pair
 
 from preprocess.tvl1 import tvl1_flow
@@ -14,12 +17,15 @@ from preprocess.tvl1 import tvl1_flow
 pytest.importorskip("triton", reason="Triton is made for Linux")
 
 from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource, compile
+from triton.compiler import CompiledKernel
+from triton.runtime import JITFunction, driver
 from triton_flow import CASES
 
 from preprocess import tvl1_triton_kernels as kernels
-from preprocess.tvl1_triton import Tiling
+from preprocess.tvl1_parameters import TVL1Parameters
+from preprocess.tvl1_triton import Tiling, TritonSolver
 
+NAMES = ["decide", "linearise", "median", "sweep"]
 ROOT = Path(__file__).parent.parent
 MOTIONS = [(1.5, (2.3, -1.2)), (0.0, (0.0, 0.0)), (0.0, (0.4, 0.7))]
 INTERPRETED = pytest.mark.slow(reason="Triton's interpreter takes half a minute for three flows")
@@ -97,66 +103,60 @@ def test_tiles_cover_every_size() -> None:
                 assert (covered == 1).all()
 
 
-FLOATS, INTEGERS = "*fp32", "*i32"
-SIZE = {"height": "i32", "width": "i32", "stride": "i32"}
-TILING = Tiling()
-ARGUMENTS = {
-    "sweep": (
-        {
-            **dict.fromkeys(["u", "p", "slopes", "errors"], FLOATS),
-            **dict.fromkeys(["at_u", "at_p", "todo"], INTEGERS),
-            "num_pairs": "i32",
-            **SIZE,
-            "tiles_across": "i32",
-            "limit": "fp32",
-            "tau": "fp32",
-        },
-        {"TILE_Y": TILING.height, "TILE_X": TILING.width, "HALO": TILING.halo},
-        {"num_warps": TILING.warps, "maxnreg": TILING.registers},
-    ),
-    "decide": (
-        {
-            "errors": FLOATS,
-            **dict.fromkeys(["at_u", "at_p", "todo", "active", "iterations"], INTEGERS),
-            "num_tiles": "i32",
-            "next_todo": "i32",
-            "threshold": "fp32",
-        },
-        {"HALO": 4, "TILES": 128, "COUNTS": 4},
-        {},
-    ),
-    "linearise": (
-        {
-            **dict.fromkeys(["frames", "seconds", "u", "slopes"], FLOATS),
-            "at_u": INTEGERS,
-            "pairs": "*i64",
-            "num_pairs": "i32",
-            **SIZE,
-            "unit": "fp32",
-            "smallest": "fp32",
-        },
-        {"BLOCK": TILING.block},
-        {},
-    ),
-    "median": (
-        {"u": FLOATS, "at_u": INTEGERS, "active": INTEGERS, "num_pairs": "i32", **SIZE},
-        {"SIZE": 5, "BLOCK": TILING.block},
-        {},
-    ),
-}
+class NoGPU:
+    """Stands for Triton's driver: tells what to compile for, and nothing else."""
+
+    def __init__(self, capability: int) -> None:
+        self._target = GPUTarget("cuda", capability, 32)
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
+
+    def get_current_target(self) -> GPUTarget:
+        return self._target
+
+
+@pytest.fixture
+def compiled(monkeypatch) -> Callable[[int, int], dict[str, CompiledKernel]]:
+    """Return what runs the solver up to, not including, the start of a kernel on a GPU."""
+    launched: dict[str, CompiledKernel] = {}
+    run = JITFunction.run
+
+    def prepare(kernel: JITFunction, *arguments: Any, warmup: bool, **options: Any) -> None:
+        launched[kernel.__name__] = run(kernel, *arguments, warmup=True, **options)
+
+    def compiled_for(capability: int, num_pairs: int) -> dict[str, CompiledKernel]:
+        monkeypatch.setattr(driver, "_active", NoGPU(capability))
+        launched.clear()
+        solve = TritonSolver(TVL1Parameters(num_warps=1, outer_iterations=1))
+        frames, flow = torch.zeros(2 * num_pairs, 41, 50), torch.zeros(num_pairs, 2, 41, 50)
+        solve(frames, torch.arange(2 * num_pairs).view(num_pairs, 2), flow)
+        return dict(launched)
+
+    monkeypatch.setattr(JITFunction, "run", prepare)
+    yield compiled_for
+    for name in NAMES:
+        getattr(kernels, name).device_caches.clear()
 
 
 @pytest.mark.parametrize("capability", [80, 90])
-@pytest.mark.parametrize("name", ARGUMENTS)
-def test_kernels_compile_for_gpus(name: str, capability: int) -> None:
-    arguments, constants, options = ARGUMENTS[name]
-    kernel = getattr(kernels, name)
-    assert [*arguments, *constants] == kernel.arg_names
-    source = ASTSource(
-        fn=kernel,
-        signature={**arguments, **dict.fromkeys(constants, "constexpr")},
-        constexprs=constants,
-    )
-    compiled = compile(source, target=GPUTarget("cuda", capability, 32), options=options)
-    assert compiled.asm["cubin"].startswith(b"\x7fELF")
-    assert compiled.metadata.shared <= 48 * 1024, "what every GPU has, without asking for more"
+def test_kernels_compile_for_gpus(compiled, capability: int) -> None:
+    found = compiled(capability, 3)
+    assert sorted(found) == NAMES
+    for kernel in found.values():
+        assert kernel.asm["cubin"].startswith(b"\x7fELF")
+        assert kernel.metadata.target.arch == capability
+        assert kernel.metadata.shared <= 48 * 1024, "what every GPU has, without asking for more"
+    assert found["sweep"].metadata.num_warps == Tiling().warps
+    assert found["sweep"].metadata.maxnreg == Tiling().registers
+
+
+def test_code_is_the_same_for_any_number_of_pairs(compiled) -> None:
+    first, *others = (compiled(90, num_pairs) for num_pairs in (1, 2, 3, 4, 16))
+    for other in others:
+        assert {name: id(kernel) for name, kernel in other.items()} == {
+            name: id(kernel) for name, kernel in first.items()
+        }
