@@ -112,7 +112,7 @@ class Chain:
             f"extract --dataset synthetic --data {data} --out {self._out / 'shards'} "
             f"--size {scale.size} --bound {scale.bound} --flow {options.flow}"
         )
-        if options.device == "cuda":
+        if options.device == "cuda" and options.flow == "tvl1":  # no other is computed there
             extract += " --device cuda"
         kinds = [name for name in self.modalities if name != "warpedflow"]
         modalities = " ".join(f"--modality {name}" for name in kinds)

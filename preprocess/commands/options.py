@@ -126,8 +126,8 @@ data_option = click.option(
 device_option = click.option(
     "--device",
     default="cpu",
-    help="Where flow of backend torch is computed, many pairs at a time: cpu, cuda for all GPUs, "
-    "cuda:N, or several such as cuda:0,cuda:1, each of which gets some of the jobs.",
+    help="Where raft, and flow of backend torch, is computed, many pairs at a time: cpu, cuda for "
+    "all GPUs, cuda:N, or several such as cuda:0,cuda:1, each of which gets some of the jobs.",
 )
 isolation_option = click.option(
     "--isolation/--no-isolation",
