@@ -9,7 +9,7 @@ median of several rounds. Where the time goes: the clock of the trainer, and a p
 
 Run as ``python -m benchmarks gpu_train``, or ``python -m benchmarks.bench_gpu_train`` with options;
 ``--device cpu --small`` goes through everything in a minute, with a small network, and says nothing
-about speed. Without a GPU, nothing is done.
+about speed.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ import torch
 
 from benchmarks.device_profile import profiled
 from benchmarks.gpu_material import MODALITIES, make_shards
-from benchmarks.report import RESULTS, write_result
+from benchmarks.machine import choose_device
+from benchmarks.report import BESIDE, RESULTS, write_result
 from train.augmentation import SCALES, TrainingAugmentation
 from train.batches import BatchPlan
 from train.bottleneck import usable_cores
 from train.clock import Clock
-from train.devices import choose_device
 from train.distributed import Ranks
 from train.feed import Batch, on_device
 from train.learner import Learner
@@ -424,21 +424,16 @@ def measure(bench: Bench, report: Report, folder: Path, workers: Sequence[int]) 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and write ``results/gpu_train.json``."""
     parser = argparse.ArgumentParser(description="Measure training on a GPU.")
-    parser.add_argument("--device", default="cuda", help="cuda, cuda:N or cpu")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--small", action="store_true", help="a small network, to try the script")
     parser.add_argument("--workers", help="such as 16,8: the first for all  [default: all cores]")
     parser.add_argument(
         "--seconds", type=float, default=270.0, help="after which only what matters most is begun"
     )
     parser.add_argument("--folder", type=Path, help="of the shards  [default: a temporary one]")
-    parser.add_argument(
-        "--out", type=Path, help="folder of gpu_train.json  [default: results; --small: none]"
-    )
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of gpu_train.json")
     chosen = parser.parse_args(arguments)
-    if chosen.device.startswith("cuda") and not torch.cuda.is_available():
-        print("no GPU here: nothing is measured")
-        return
-    device = choose_device(chosen.device)
+    device = torch.device(choose_device(chosen.device, "gpu_train"))
     if device.type == "cpu":
         torch.set_num_threads(1)
     cores = usable_cores()
@@ -447,7 +442,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     scale = SMALL if chosen.small else Scale()
     report = Report(
         chosen.seconds,
-        chosen.out or (None if chosen.small else RESULTS),
+        None if chosen.small and chosen.out == BESIDE else chosen.out,
         gpu=machine(device),
         small=chosen.small,
         backbone=scale.backbone,

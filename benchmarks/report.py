@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 # Elsewhere for runs that only try the scripts.
-RESULTS = Path(os.environ.get("TSN_RESULTS") or Path(__file__).parent / "results")
+BESIDE = Path(__file__).parent / "results"  # what is published
+RESULTS = Path(os.environ.get("TSN_RESULTS") or BESIDE)
 _PACKAGES = ("numpy", "numba", "opencv-contrib-python", "torch", "torchvision")
 
 

@@ -1,8 +1,13 @@
 """Batches that a thread brings while earlier ones are computed with."""
 
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +17,7 @@ from train_helpers import fit_arguments, random_videos, run_program, write_datas
 
 import train.ahead
 import train.feed
-from train.ahead import bring_ahead
+from train.ahead import CudaPlace, bring_ahead
 from train.batches import BatchPlan
 from train.clock import Clock
 from train.feed import on_device
@@ -224,3 +229,117 @@ def test_training_is_the_same_with_and_without(tmp_path, monkeypatch):
     assert rows[0] == rows[1]
     assert len(used) == 4  # two epochs, trained and validated
     assert not threads()
+
+
+@pytest.mark.slow(reason="trains until it is interrupted")
+@pytest.mark.parametrize("everybody", [True, False])
+def test_an_interrupted_training_ends_with_all_its_processes(tmp_path, everybody):
+    """A terminal interrupts all processes of a program, kill only one."""
+    shards = write_dataset(tmp_path / "tiny", train=20)
+    code = (
+        "import sys, train.feed\n"
+        "plain = train.feed._brought\n"
+        "train.feed._brought = lambda *words: plain(*words[:-1], ahead=True)\n"
+        "from train.cli import main\n"
+        "main(sys.argv[1:])\n"
+    )
+    words = fit_arguments(shards, tmp_path / "run", "--epochs", 100_000, "--workers", 2)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, words)],
+        cwd=Path(__file__).parent.parent,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stderr is not None
+    try:
+        assert any(line.startswith("epoch 2/") for line in process.stderr)
+        (os.killpg if everybody else os.kill)(process.pid, signal.SIGINT)
+        said = process.stderr.read()  # to its end, which comes when nobody can write any more
+        assert process.wait(60) == 130
+    finally:
+        process.kill()
+    assert said.endswith("interrupted; the same command goes on where this one stopped\n")
+    assert "Traceback" not in said
+
+
+# --- a GPU, as far as its part can be reached without one ---
+
+
+class Recorder:
+    """Notes what is asked of torch.cuda, in its order."""
+
+    def __init__(self, monkeypatch):
+        self.calls = []
+        self.on = None
+
+        class Event:
+            def __init__(event, blocking):
+                assert blocking
+
+            def record(event):
+                self.calls.append(f"record on {self.on}")
+
+            def synchronize(event):
+                self.calls.append("wait")
+
+        @contextmanager
+        def on(stream):
+            self.on = stream
+            yield
+            self.on = None
+
+        def make(device, priority):
+            self.calls.append("make")
+            return "beside"
+
+        monkeypatch.setattr(torch.cuda, "Stream", make)
+        monkeypatch.setattr(torch.cuda, "stream", on)
+        monkeypatch.setattr(torch.cuda, "Event", Event)
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda device: "computing")
+
+
+def test_a_gpu_is_brought_batches_on_one_stream_and_the_thread_waits_for_it(monkeypatch):
+    train.ahead._stream_beside.cache_clear()
+    recorder = Recorder(monkeypatch)
+
+    class Tensor:
+        def __init__(self, is_cuda):
+            self.is_cuda = is_cuda
+
+        def record_stream(self, stream):
+            recorder.calls.append(f"keep for {stream}")
+
+    def bring(number, device):
+        assert device.type == "cuda"
+        recorder.calls.append(f"bring {number} on {recorder.on}")
+        return Tensor(True), Tensor(False)
+
+    gpu = torch.device("cuda")
+    try:
+        for number in range(2):
+            place = CudaPlace(gpu)
+            place.take(place.bring(number, bring))
+    finally:
+        train.ahead._stream_beside.cache_clear()
+    once = ["record on beside", "wait", "keep for computing"]
+    assert recorder.calls == [
+        "make",
+        "bring 0 on beside",
+        *once,
+        "bring 1 on beside",
+        *once,
+    ]
+
+
+def test_a_gpu_is_fed_ahead_without_being_asked(monkeypatch):
+    devices = []
+
+    def note(items, bring, device, clock):
+        devices.append(device.type)
+        yield from ()
+
+    monkeypatch.setattr(train.feed, "bring_ahead", note)
+    assert list(on_device([], torch.device("cuda"))) == []
+    assert list(on_device([], CPU)) == []
+    assert devices == ["cuda"]

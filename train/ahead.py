@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import queue
 import threading
 import time
@@ -59,8 +60,7 @@ class CudaPlace:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        # ahead of what computes, whose kernels fill the GPU
-        self._stream = torch.cuda.Stream(device, priority=-1)
+        self._stream = _stream_beside(device)
 
     def bring(self, item: Any, bring: Callable[[Any, torch.device], Any]) -> Any:
         """Return what is there."""
@@ -76,6 +76,15 @@ class CudaPlace:
         for tensor in _tensors(brought):
             if tensor.is_cuda:
                 tensor.record_stream(torch.cuda.current_stream(self._device))
+
+
+@functools.cache
+def _stream_beside(device: torch.device) -> torch.cuda.Stream:
+    """Return the stream that brings batches, the same one always: each keeps memory of its own.
+
+    It goes before the one that computes, whose kernels fill the GPU.
+    """
+    return torch.cuda.Stream(device, priority=-1)
 
 
 def _tensors(brought: Any) -> tuple[torch.Tensor, ...]:
