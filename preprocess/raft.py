@@ -15,7 +15,8 @@ import torch
 from torch.nn import functional
 
 from preprocess.flow_weights import find_weights
-from tsn_core.errors import DeviceError, InputError
+from preprocess.torch_device import device_errors, open_device, to_host
+from tsn_core.errors import InputError
 from tsn_core.state_dict import load_state, plain_state
 from tsn_core.torch_file import read_torch_file
 from tsn_core.torchvision_models import flow_network
@@ -84,14 +85,10 @@ class BatchRAFT:
             DeviceError: There is no such device, or it has no memory left.
         """
         check_settings(network, iterations)
-        self._device = torch.device(device)
-        if self._device.type == "cuda" and (self._device.index or 0) >= torch.cuda.device_count():
-            raise InputError(
-                f"device {device}: this machine has {torch.cuda.device_count()} that torch can use"
-            )
+        self._device = open_device(device)
         self._iterations = iterations
         model = read_network(find_weights(weights, network), network)
-        with _device_errors(device, "raft"):
+        with device_errors(self._device, "raft"):
             self._model = model.to(self._device)
 
     def most_pairs(self, height: int, width: int) -> int:
@@ -119,7 +116,7 @@ class BatchRAFT:
         size = self.most_pairs(height, width)
         flow = np.empty((len(pairs), height, width, 2), np.float32)
         what = f"raft on {size} {'pair' if size == 1 else 'pairs'} of {width}x{height}"
-        with _device_errors(str(self._device), what), _same_rounding(self._device):
+        with device_errors(self._device, what), _same_rounding(self._device):
             for start in range(0, len(pairs), size):
                 some = pairs[start : start + size]
                 whole = some[np.arange(size) % len(some)]
@@ -140,7 +137,7 @@ class BatchRAFT:
             first, last = values.contiguous().chunk(2)
             flow = self._model(first, last, num_flow_updates=self._iterations)[-1]  # (N, 2, H, W)
             flow = flow[:, :, top : top + height, left : left + width]
-            return flow.permute(0, 2, 3, 1).cpu().numpy()
+            return to_host(flow.permute(0, 2, 3, 1))
 
 
 def _padded(pixels: int) -> int:
@@ -162,24 +159,3 @@ def _same_rounding(device: torch.device) -> Iterator[None]:
         enabled=True, benchmark=False, deterministic=True, allow_tf32=False
     ):
         yield
-
-
-@contextmanager
-def _device_errors(device: str, what: str) -> Iterator[None]:
-    """Turn what a device answers into one line for the user.
-
-    Raises:
-        DeviceError: There is too little memory, or the device fails.
-    """
-    try:
-        yield
-    except torch.OutOfMemoryError:
-        raise DeviceError(
-            f"{device}: too little memory for {what}; end other programs on it, extract at a "
-            "smaller --size, or use --device cpu"
-        ) from None
-    except RuntimeError as error:
-        if not device.startswith("cuda"):
-            raise
-        reason = str(error).partition("\n")[0]
-        raise DeviceError(f"{device}: {what} failed: {reason}; see nvidia-smi") from error

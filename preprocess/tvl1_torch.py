@@ -15,8 +15,9 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from preprocess.torch_device import device_errors, open_device, to_host
 from preprocess.tvl1_parameters import TVL1Parameters, check_size
-from tsn_core.errors import DeviceError, InputError
+from tsn_core.errors import InputError
 
 SOLVERS = ("triton", "eager", "compiled")
 _MOST_PAIRS = 512  # on a GPU; more do not make it faster
@@ -62,11 +63,7 @@ class BatchTVL1:
             InputError: A parameter is out of range, or there is no such solver or device.
         """
         self._parameters = TVL1Parameters(**parameters)
-        self._device = torch.device(device)
-        if self._device.type == "cuda" and (self._device.index or 0) >= torch.cuda.device_count():
-            raise InputError(
-                f"device {device}: this machine has {torch.cuda.device_count()} that torch can use"
-            )
+        self._device = open_device(device)
         if solver is None:
             solver = "triton" if _has_triton(self._device) else "eager"
         self._solve = _solver(solver, self._parameters) if isinstance(solver, str) else solver
@@ -83,21 +80,13 @@ class BatchTVL1:
     def __call__(self, frames: np.ndarray, pairs: np.ndarray) -> np.ndarray:
         """Return the flow of each pair; see ``BatchFlow``."""
         _check(frames, pairs)
-        try:
-            with self._current():
-                flow = self._flow(
-                    torch.from_numpy(frames).to(self._device),
-                    torch.from_numpy(pairs.astype(np.int64)).to(self._device),
-                )
-                return flow.permute(0, 2, 3, 1).contiguous().cpu().numpy()
-        except torch.OutOfMemoryError as error:
-            raise DeviceError(
-                f"{self._device}: too little memory for TV-L1 of {len(pairs)} pairs of "
-                f"{frames.shape[2]}x{frames.shape[1]}; end other programs that use the GPU"
-            ) from error
-        except RuntimeError as error:  # what CUDA reports; the process's context is lost with it
-            line = str(error).strip().split("\n")[0]
-            raise DeviceError(f"{self._device}: {line}") from error
+        what = f"tvl1 on {len(pairs)} pairs of {frames.shape[2]}x{frames.shape[1]}"
+        with device_errors(self._device, what), self._current():
+            flow = self._flow(
+                torch.from_numpy(frames).to(self._device),
+                torch.from_numpy(pairs.astype(np.int64)).to(self._device),
+            )
+            return to_host(flow.permute(0, 2, 3, 1).contiguous())
 
     def _current(self) -> AbstractContextManager[object]:
         """Return what makes the device the one that Triton launches on."""

@@ -10,6 +10,7 @@ from test_tvl1 import distance, moved_pair, texture
 
 from preprocess.batch_flow import make_batch_flow
 from preprocess.flow_defaults import FLOW_DEFAULTS
+from preprocess.torch_device import device_errors
 from preprocess.tvl1 import tvl1_flow
 from preprocess.tvl1_torch import BatchTVL1, resize
 from tsn_core.errors import DeviceError, InputError
@@ -162,7 +163,7 @@ def test_unknown_solvers_and_algorithms_are_named() -> None:
     )
     with pytest.raises(InputError) as caught:
         make_batch_flow("dis", {}, "cpu")
-    assert str(caught.value) == "flow dis is not computed in batches; choose tvl1"
+    assert str(caught.value) == "flow dis is not computed in batches; choose tvl1 or raft"
 
 
 def test_a_gpu_without_triton_is_remarked(monkeypatch) -> None:
@@ -189,21 +190,36 @@ def test_a_gpu_that_is_not_there_is_named() -> None:
     [
         (
             torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
-            "cpu: too little memory for TV-L1 of 1 pairs of 9x8; end other programs that use the "
-            "GPU",
+            "cuda:1: too little memory for tvl1 on 3 pairs of 9x8; end other programs on it, "
+            "extract at a smaller --size, or use --device cpu",
         ),
         (
             RuntimeError("CUDA error: an illegal memory access was encountered\nmore"),
-            "cpu: CUDA error: an illegal memory access was encountered",
+            "cuda:1: tvl1 on 3 pairs of 9x8 failed: CUDA error: an illegal memory access was "
+            "encountered; see nvidia-smi",
         ),
     ],
 )
-def test_a_device_that_fails_is_one_line(raised: Exception, message: str, monkeypatch) -> None:
+def test_a_device_that_fails_is_one_line(raised: Exception, message: str) -> None:
+    what = "tvl1 on 3 pairs of 9x8"
+    with pytest.raises(DeviceError) as caught, device_errors(torch.device("cuda:1"), what):
+        raise raised
+    assert str(caught.value) == message
+
+
+def test_errors_on_a_cpu_are_bugs_unless_memory_is_short(monkeypatch) -> None:
     def fail(*_):
         raise raised
 
     compute = BatchTVL1("cpu")
     monkeypatch.setattr(compute, "_solve", fail)
+    raised: Exception = RuntimeError("a bug")
+    with pytest.raises(RuntimeError, match=r"^a bug$"):
+        compute(FRAMES, np.array([[0, 1]]))
+    raised = torch.OutOfMemoryError("too much")
     with pytest.raises(DeviceError) as caught:
         compute(FRAMES, np.array([[0, 1]]))
-    assert str(caught.value) == message
+    assert str(caught.value) == (
+        "cpu: too little memory for tvl1 on 1 pairs of 9x8; end other programs on it, extract at "
+        "a smaller --size, or use --device cpu"
+    )
