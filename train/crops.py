@@ -117,7 +117,7 @@ class EncodedCrops:
     """The whole units of a batch as the shards store them: JPEGs, one after the other.
 
     Loading processes only copy; even decoding is done on the device. On a CPU the pixels are those
-    of ``PackedCrops``; a GPU's decoder computes otherwise, by a few gray levels.
+    of ``PackedCrops``; a GPU's decoder rounds otherwise.
 
     Attributes:
         data: All bytes, (B,) uint8.
