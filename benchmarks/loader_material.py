@@ -60,7 +60,7 @@ def make_material(clips: Path, folder: Path, num_videos: int) -> Material:
         source = sources[number % len(sources)]
         name = f"class{number % 2}/{number:03d}.mp4"
         (data / name).parent.mkdir(parents=True, exist_ok=True)
-        _encode(data / name, islice(_back_and_forth(_frames(source)), NUM_FRAMES))
+        encode(data / name, islice(back_and_forth(frames_of(source)), NUM_FRAMES))
         videos[name] = data / name
     shards = {}
     for codec in ("jpeg", "raw"):
@@ -89,23 +89,29 @@ def _preprocess(*words: object) -> None:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
-def _frames(path: Path) -> list[np.ndarray]:
+def frames_of(path: Path) -> list[np.ndarray]:
+    """Return the first frames of a clip, at ``SIZE``."""
     with av.open(path) as file:
         decoded = islice(file.decode(video=0), NUM_FRAMES)
         return [cv2.resize(frame.to_ndarray(format="bgr24"), SIZE[::-1]) for frame in decoded]
 
 
-def _back_and_forth(frames: list[np.ndarray]) -> Iterator[np.ndarray]:
+def back_and_forth(frames: list[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yield frames to the last, then back to the first, and so on for ever."""
     while True:
         yield from frames
         yield from frames[-2:0:-1]
 
 
-def _encode(path: Path, frames: Iterator[np.ndarray]) -> None:
+def encode(path: Path, frames: Iterator[np.ndarray]) -> None:
+    """Write BGR frames as H.264."""
     with av.open(path, "w") as file:
-        stream = file.add_stream("libx264", rate=RATE)
-        stream.height, stream.width = SIZE
-        stream.pix_fmt = "yuv420p"
+        stream = None
         for frame in frames:
+            if stream is None:
+                stream = file.add_stream("libx264", rate=RATE)
+                stream.height, stream.width = frame.shape[:2]
+                stream.pix_fmt = "yuv420p"
             file.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="bgr24")))
+        assert stream is not None, "no frames"
         file.mux(stream.encode(None))

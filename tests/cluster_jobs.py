@@ -26,6 +26,11 @@ def run_job_and_hang_once(job, seen):
     return run_job(job, seen)
 
 
+def visible_gpus(number):
+    """Return which GPUs a job may see."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
 def die(number):
     os._exit(1)
 

@@ -29,9 +29,11 @@ from preprocess.job import JobReport, VideoReport
 from preprocess.limits import Limits
 from preprocess.task import InProcess, Task
 from preprocess.units import Frame
+from preprocess.video import resize
 from preprocess.work import Options
 from tsn_core.errors import DeviceError, InputError, MissingDependencyError
 from tsn_core.manifest import Manifest, Record
+from tsn_core.quantization import quantize_flow
 from tsn_core.sampling import SnippetPlan
 from tsn_core.shard_set import ShardSet
 
@@ -125,9 +127,6 @@ def test_units_are_those_of_single_pairs(tmp_path):
         lambda *image: images.append(image),
     )
     assert [image[:3] for image in images] == [(0, unit, unit) for unit in range(8)]
-    from preprocess.video import resize
-    from tsn_core.quantization import quantize_flow
-
     small = [Frame(resize(frame, (24, 32))) for frame in frames]
     for (_, unit, _, data), first, last in zip(images, small, small[1:]):
         pair = np.stack([first.gray, last.gray])
@@ -707,3 +706,41 @@ def test_the_program_and_its_decoding_processes_load_no_torch(tmp_path):
     )
     assert done.stdout.splitlines()[-1] == "False"
     assert (tmp_path / "child").read_text() == "False"
+
+
+# --- predicting ---
+
+
+@linux
+def test_predicting_computes_on_a_gpu_or_else_by_numba(tmp_path):
+    """From a file, in a process of its own or here, and from a memory of the last frames."""
+    from types import SimpleNamespace
+
+    from tsn_app.frame_buffer import FrameBuffer
+    from tsn_app.prediction import Extraction
+
+    frames = moving_frames(9, (24, 32))
+    write_clip(tmp_path / "a.avi", frames)
+    one = SimpleNamespace(modality=FLOW)
+    ensemble = SimpleNamespace(predictors=(one,), class_names=("a", "b"))
+    found = {}
+    for gpu in (None, "cuda:0"):
+        for isolated in (True, False):
+            extraction = Extraction(ensemble, Limits(), isolated, gpu)
+            (video,), _ = extraction.file(tmp_path / "a.avi", [SPARSE])
+            found[gpu, isolated] = dict(video.images)
+        buffer = FrameBuffer("x", 25.0, 1.0)
+        for frame in frames:
+            buffer.add(frame)
+        (video,) = extraction.frames(buffer, [SPARSE])
+        found[gpu, "memory"] = dict(video.images)
+    grays = [Frame(frame).gray for frame in frames]
+    numba = flow_function("tvl1", flow_parameters("tvl1"))
+    for (gpu, how), images in found.items():
+        assert len(images) == 8
+        for unit, data in images.items():
+            pair = grays[unit : unit + 2]
+            flow = (
+                numba(*pair) if gpu is None else FakeFlow()(np.stack(pair), np.array([[0, 1]]))[0]
+            )
+            assert data == quantize_flow(flow, 20.0).tobytes(), (gpu, how, unit)

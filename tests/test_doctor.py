@@ -239,3 +239,19 @@ def test_the_facts_of_this_machine(tmp_path):
     assert found.folder == tmp_path and found.writable and found.free_disk_gb > 0
     assert found.cores >= 1 and found.memory_gb > 0
     assert short(str(Path.home() / "x")) in ("~/x", str(Path.home() / "x"))
+
+
+@pytest.mark.parametrize(
+    ("gpus", "triton", "status", "text"),
+    [
+        (0, True, OK, "cuda would not work; flow is computed by Numba"),
+        (2, True, OK, "cuda works: TV-L1 and RAFT flow on 2 GPUs"),
+        (1, False, NOTE, "cuda works, slowly: Triton, which compiles TV-L1, is missing"),
+    ],
+)
+def test_whether_flow_is_computed_on_gpus(gpus, triton, status, text):
+    gpu = {"name": "H100", "gb": 80.0, "bf16": True}
+    facts = {**TORCH, "gpus": [gpu] * gpus, "triton": triton}
+    found = {one.name: one for one in judgement.judge_torch(Probed(facts))}["extract --device"]
+    assert (found.status, found.found) == (status, text)
+    assert found.remedy == ("" if triton else "pip install triton")

@@ -2,6 +2,8 @@
 
 import os
 import socket
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -89,6 +91,34 @@ def test_workers_of_other_versions_are_refused(executor, tmp_path):
         f"worker on {socket.gethostname()}: has numpy {dict(guard.versions)['numpy']}, this run "
         "has 0.1; install the same versions everywhere and start the cluster again"
     )
+
+
+def test_jobs_on_gpus_need_machines_that_have_some(executor, tmp_path):
+    with guarding(tmp_path, (), "cuda") as guard, pytest.raises(ClusterError) as caught:
+        executor.check(guard)
+    assert str(caught.value) == (
+        "local Ray: --device cuda needs GPUs, of which this Ray cluster has none; start machines "
+        "that have some, or leave --device out"
+    )
+
+
+SHARES = """
+import sys
+sys.path[:0] = {path!r}
+import ray
+from cluster_jobs import visible_gpus
+from preprocess.executor_ray import RayExecutor
+start = ray.init
+ray.init = lambda **options: start(**options, num_gpus=1)  # as if there were one
+executor = RayExecutor(None, 8)
+print(sorted(executor.run(visible_gpus, list(range(3)), 0.25)), ray.available_resources()["GPU"])
+"""
+
+
+def test_a_job_gets_a_share_of_a_gpu():
+    code = SHARES.format(path=sys.path)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("['0', '0', '0'] ")
 
 
 def test_the_ray_of_our_own_listens_on_loopback_alone(executor):

@@ -198,6 +198,7 @@ def judge_torch(probed: Probed) -> Iterator[Finding]:
         )  # fmt: skip
     elif not gpus:
         yield Finding(group, "GPU", "none: training runs on the CPU")
+    yield _flow_on_gpus(facts)
     weights = facts["weights"]
     if weights:
         yield Finding(group, "ImageNet weights", f"{len(weights)} files are there already")
@@ -206,6 +207,21 @@ def judge_torch(probed: Probed) -> Iterator[Finding]:
             group, "ImageNet weights", "none are there: --weights imagenet downloads them once",
             NOTE, "without a network, copy a state dict here and name it: --weights FILE.pth",
         )  # fmt: skip
+
+
+def _flow_on_gpus(facts: Mapping[str, Any]) -> Finding:
+    """Return whether ``tsn-preprocess extract --device cuda`` would work."""
+    name, gpus = "extract --device", facts["gpus"]
+    if not gpus:
+        return Finding("Training", name, "cuda would not work; flow is computed by Numba")
+    if not facts.get("triton"):
+        return Finding(
+            "Training", name, "cuda works, slowly: Triton, which compiles TV-L1, is missing", NOTE,
+            "pip install triton",
+        )  # fmt: skip
+    return Finding(
+        "Training", name, f"cuda works: TV-L1 and RAFT flow on {count(len(gpus), 'GPU')}"
+    )
 
 
 def judge_hdf5(probed: Probed) -> Iterator[Finding]:

@@ -127,15 +127,17 @@ def main(
     lengths = parse_numbers("--scales", scales, "1,2,4,8,16")
     predictors = [open_predictor(run, checkpoint=checkpoint, shards=shards) for run in runs]
     check_weights([predictor.modality for predictor in predictors], flow_weights)
+    chosen = choose_device(device)
     work = _Work(
         make_ensemble(predictors, parse_numbers("--weights", weights or "", "1,1.5")),
         num_snippets=num_snippets,
         crops=int(crops),
-        device=choose_device(device),
+        device=chosen,
         top=top,
         as_json=as_json,
     )
-    extraction = Extraction(work.ensemble, Limits(max_seconds=max_seconds), isolation)
+    gpu = f"cuda:{chosen.index or 0}" if chosen.type == "cuda" else None
+    extraction = Extraction(work.ensemble, Limits(max_seconds=max_seconds), isolation, gpu)
     if streams:
         work.stream(streams[0], extraction, LiveRule(window, every, seconds))
         return

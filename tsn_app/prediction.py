@@ -119,7 +119,19 @@ class Prediction:
 class Extraction:
     """Extracts videos into memory, each decoded once for all networks of one size and plan."""
 
-    def __init__(self, ensemble: Ensemble, limits: Limits, isolated: bool) -> None:
+    def __init__(
+        self, ensemble: Ensemble, limits: Limits, isolated: bool, gpu: str | None = None
+    ) -> None:
+        """Take what the networks need.
+
+        Args:
+            ensemble: The networks.
+            limits: Of one video.
+            isolated: Whether videos are extracted in processes of their own.
+            gpu: ``cuda:N`` for flow that was computed in batches for training; None: on the CPU,
+                one pair at a time, with differences of rounding.
+        """
+        self._gpu = gpu
         self._ensemble = ensemble
         self._limits = limits
         self._isolated = isolated
@@ -139,7 +151,7 @@ class Extraction:
         ) -> Extracted:
             with self._extractor() as extractor:
                 return extractor.extract(
-                    Task(path.absolute(), plan, modalities, self._limits), emit
+                    Task(path.absolute(), plan, modalities, self._limits, device=self._gpu), emit
                 )
 
         return self._grouped(str(path), plans, extract)
@@ -154,7 +166,7 @@ class Extraction:
         def extract(
             plan: SnippetPlan, modalities: tuple[StoredModality, ...], emit: Emit
         ) -> Extracted:
-            makers = [self._maker(modality) for modality in modalities]
+            makers = [self._maker(modality, self._gpu) for modality in modalities]
             return extract_frames(buffer, plan, modalities, makers, emit)
 
         return self._grouped(buffer.name, plans, extract)[0]

@@ -127,19 +127,14 @@ def torch() -> dict[str, Any]:
     """Return what torch and torchvision are, whether they fit, and what they run on."""
     import torch as library
 
+    from preprocess.device_probe import gpus
     from tsn_core.torchvision_models import load_torchvision
 
     found: dict[str, Any] = {
         "version": library.__version__,
         "cuda_build": library.version.cuda,
-        "gpus": [
-            {
-                "name": library.cuda.get_device_name(number),
-                "gb": round(library.cuda.get_device_properties(number).total_memory / 1e9, 1),
-                "bf16": library.cuda.is_bf16_supported(),
-            }
-            for number in range(library.cuda.device_count())
-        ],
+        "gpus": [{**gpu, "bf16": _has_bf16(number)} for number, gpu in enumerate(gpus())],
+        "triton": _has_triton(),
         "threads": library.get_num_threads(),
         "weights": sorted(p.name for p in Path(library.hub.get_dir()).glob("checkpoints/*.pth")),
     }
@@ -151,6 +146,22 @@ def torch() -> dict[str, Any]:
     vision = load_torchvision()
     found["torchvision"] = vision.__version__
     return found
+
+
+def _has_bf16(number: int) -> bool:
+    import torch as library
+
+    with library.cuda.device(number):
+        return library.cuda.is_bf16_supported()
+
+
+def _has_triton() -> bool:
+    """Return whether Triton, which compiles flow for GPUs, can be loaded."""
+    try:
+        importlib.import_module("triton")
+    except Exception:  # of many kinds, and all mean the same
+        return False
+    return True
 
 
 def hdf5() -> dict[str, Any]:
