@@ -14,7 +14,7 @@ import numpy as np
 
 from preprocess.limits import Limits
 from preprocess.meter import Costs
-from preprocess.unit_batches import IN_FLIGHT, BatchMaker
+from preprocess.unit_batches import BatchMaker
 from preprocess.unit_makers import Maker
 from preprocess.units import Frame, Unit
 from preprocess.video import PLAUSIBLE_FRAMES, Kept, Video, resize, target_size
@@ -249,7 +249,7 @@ class _Cursor:
                 units = make.begin([(place.first, place.last) for place in self._waiting])
             self._begun.append((self._waiting, units))
             self._waiting = []
-        if len(self._begun) >= IN_FLIGHT:
+        if len(self._begun) >= make.in_flight(self._unit_size):
             self._end_one()
 
     def _end_one(self) -> None:

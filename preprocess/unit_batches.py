@@ -12,7 +12,7 @@ from preprocess.units import Frame, Unit
 from tsn_core.quantization import quantize_flow
 
 MOST_BYTES = 32 << 20  # of one batch from one video: others are in flight beside it
-IN_FLIGHT = 3  # batches of one video
+MOST_IN_FLIGHT = 3  # batches of one video
 _PAIR_BYTES = 2 * 4 + 1  # for each pixel: its flow, and its share of the frames
 
 Pairs = Sequence[tuple[Frame, Frame]]
@@ -44,6 +44,11 @@ class BatchMaker:
             few = MOST_BYTES // (_PAIR_BYTES * height * width)
             self._most[size] = max(min(self._service.most_pairs(height, width), few), 1)
         return self._most[size]
+
+    def in_flight(self, size: tuple[int, int]) -> int:
+        """Return how many batches of frames of a size may be begun before the first is ended."""
+        batch = self.most_units(size) * _PAIR_BYTES * size[0] * size[1]
+        return max(min(MOST_IN_FLIGHT * MOST_BYTES // batch, MOST_IN_FLIGHT), 1)
 
     def begin(self, pairs: Pairs) -> Callable[[], list[Unit]]:
         """Begin units from their first and last frames, and return what waits for them.

@@ -170,6 +170,23 @@ def test_parameters_of_torch_are_checked_as_others():
 # --- what goes wrong ---
 
 
+def test_memory_of_batches_is_bounded(monkeypatch):
+    from preprocess.unit_batches import MOST_BYTES, BatchMaker
+
+    maker = BatchMaker(flow_service.DirectFlow("a", "cpu:0"), 20.0, warps=False)
+    monkeypatch.setattr(FakeFlow, "most_pairs", lambda self, height, width: 512)
+    for size, units, batches in (
+        ((256, 340), 42, 3),
+        ((24, 32), 512, 3),
+        ((1080, 1920), 1, 3),
+        ((4096, 4096), 1, 1),
+    ):
+        assert (maker.most_units(size), maker.in_flight(size)) == (units, batches)
+        each = 9 * size[0] * size[1]
+        assert units == 1 or units * each <= MOST_BYTES
+        assert batches == 1 or batches * units * each <= 3 * MOST_BYTES
+
+
 @linux
 def test_a_flow_process_that_dies_once_costs_nothing(tmp_path, fake):
     names = make(tmp_path, "a", "b", "c")
@@ -672,8 +689,8 @@ def test_plan_says_what_it_cannot_foretell(program, tmp_path):
     assert (done.exit_code, done.stderr) == (
         1,
         "error: plan measures one pair at a time and cannot foretell flow that is computed in "
-        "batches (--flow-backend torch, --device cuda, raft); extract a few videos with these "
-        "options: the last line and report.json tell the rate, and what limits it\n",
+        "batches (--flow-backend torch, --device cuda); extract a few videos with these options: "
+        "the last line and report.json tell the rate, and what limits it\n",
     )
 
 

@@ -69,6 +69,9 @@ def extract(
 
     Example: tsn-preprocess extract --dataset hmdb51 --data data/hmdb51 --out shards
     --modality rgb --modality flow --flow farneback
+
+    Example: tsn-preprocess extract --dataset hmdb51 --data data/hmdb51 --out shards
+    --modality flow --device cuda
     """
     from preprocess.datasets import scan_dataset
     from preprocess.extract import extract_dataset

@@ -81,9 +81,10 @@ def plan(
     import numpy as np
 
     from preprocess.assignment import check_videos_per_shard
+    from preprocess.batch_flow import TORCH_BACKEND
     from preprocess.datasets import scan_dataset
+    from preprocess.devices import needs_gpu
     from preprocess.executor import default_workers
-    from preprocess.flow_method import method_of
     from preprocess.plan import plan_extraction
     from preprocess.plan_text import outlook_content, outlook_lines
     from preprocess.stages import Stages
@@ -93,11 +94,12 @@ def plan(
             raise InputError(f"{option} must be > 0 and finite, got {value}")
     if price is not None and not 0 <= price < math.inf:
         raise InputError(f"--price-per-core-hour must be 0 or more and finite, got {price}")
-    if any(map(method_of, stored.modalities)):
+    backends = {modality.parameters.get("backend") for modality in stored.modalities}
+    if needs_gpu(stored.device) or TORCH_BACKEND in backends:
         raise InputError(
             "plan measures one pair at a time and cannot foretell flow that is computed in batches "
-            "(--flow-backend torch, --device cuda, raft); extract a few videos with these options: "
-            "the last line and report.json tell the rate, and what limits it"
+            "(--flow-backend torch, --device cuda); extract a few videos with these options: the "
+            "last line and report.json tell the rate, and what limits it"
         )
     check_seed(**{"--seed": seed})
     check_videos_per_shard(videos_per_shard)
