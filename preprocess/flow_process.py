@@ -45,6 +45,7 @@ LARGEST_ORDER = 1 << 16  # bytes of what the starting process says
 _IDLE_SECONDS = 60.0
 _LOOK_SECONDS = 1.0
 _ROOM_SECONDS = 0.05
+_HANDING_BACK = 3  # threads: flow is eight times as large as the frames
 _CUT = socket.MSG_TRUNC | socket.MSG_CTRUNC
 
 _Result = Sequence[np.ndarray] | str
@@ -136,7 +137,7 @@ class _Client:
 
 
 class _Server:
-    """One thread receives, one computes, one hands the flow back."""
+    """One thread receives, one joins, one computes, and some hand the flow back."""
 
     def __init__(self, control: socket.socket, device: str) -> None:
         self._control = control
@@ -150,7 +151,7 @@ class _Server:
 
     def run(self) -> None:
         """Receive until the starting process is gone, or nobody decodes any more."""
-        for loop in (self._queue.run, self._hand_back):
+        for loop in (self._queue.run, self._queue.join, *[self._hand_back] * _HANDING_BACK):
             threading.Thread(target=loop, daemon=True).start()
         used = time.monotonic()
         while True:

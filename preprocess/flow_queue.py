@@ -23,6 +23,7 @@ LOST_DEVICE_STATUS = 3  # of a process that ends because its device fails
 
 _HEALTHY_SIZE = (128, 128)  # px of frames that every algorithm takes
 _Key = tuple[str, int, int]
+_Joined = tuple[np.ndarray, np.ndarray]  # frames and pairs
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +57,7 @@ class Batch:
 
 
 class FlowQueue:
-    """Takes batches from one thread and computes them in another."""
+    """Takes batches from one thread, joins them in another, and computes them in a third."""
 
     def __init__(self, meter: FlowMeter) -> None:
         self._meter = meter
@@ -64,6 +65,8 @@ class FlowQueue:
         self._most: dict[_Key, int] = {}
         self._waiting: list[Batch] = []
         self._num_bytes = 0
+        self._next: tuple[Sequence[Batch], _Joined] | None = None
+        self._is_idle = True
         self._changed = threading.Condition()
 
     def add_method(self, method: str, make: Callable[[], BatchFlow]) -> None:
@@ -101,10 +104,34 @@ class FlowQueue:
         """Compute, for ever. Ends the process where the device fails, or an error is a bug."""
         try:
             while True:
-                self.compute(self._take())
+                with self._changed:
+                    self._is_idle = True
+                    self._changed.notify_all()
+                    self._changed.wait_for(lambda: self._next is not None)
+                    work, self._next, self._is_idle = self._next, None, False
+                    self._changed.notify_all()
+                assert work is not None
+                self.compute(*work)
         except DeviceError as error:
             print(error, file=sys.stderr, flush=True)
             os._exit(LOST_DEVICE_STATUS)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+
+    def join(self) -> NoReturn:
+        """Join batches, for ever, the next ones while the device computes; ends the process, too.
+
+        They are joined when they fill the device, or when it has nothing else to do: no earlier,
+        since others may come.
+        """
+        try:
+            while True:
+                batches = self._take()
+                joined = _joined(batches)
+                with self._changed:
+                    self._next = (batches, joined)
+                    self._changed.notify_all()
         except BaseException:
             traceback.print_exc()
             os._exit(1)
@@ -113,40 +140,52 @@ class FlowQueue:
         """Return the batch that has waited longest, with others that can be joined to it."""
         with self._changed:
             while True:
-                self._changed.wait_for(lambda: bool(self._waiting))
-                forgotten = [batch for batch in self._waiting if not batch.is_wanted()]
-                wanted = [batch for batch in self._waiting if batch not in forgotten]
-                for batch in forgotten:
-                    batch.done("nobody waits for it")
-                self._drop(forgotten)
-                self._waiting = wanted
-                if wanted:
+                self._changed.wait_for(self._may_join)
+                self._forget()
+                if self._may_join():
                     break
-            key = wanted[0].key
-            most = self.most_pairs(*key)
+            key = self._waiting[0].key
+            left = self.most_pairs(*key)
             chosen: list[Batch] = []
-            left = most
-            for batch in wanted:
+            for batch in self._waiting:
                 if batch.key == key and (not chosen or len(batch.pairs) <= left):
                     chosen.append(batch)
                     left -= len(batch.pairs)
-            self._waiting = [batch for batch in wanted if batch not in chosen]
+            self._waiting = [batch for batch in self._waiting if batch not in chosen]
             return chosen
+
+    def _may_join(self) -> bool:
+        if not self._waiting or self._next is not None:
+            return False
+        key = self._waiting[0].key
+        fitting = sum(len(batch.pairs) for batch in self._waiting if batch.key == key)
+        return self._is_idle or fitting >= self.most_pairs(*key)
+
+    def _forget(self) -> None:
+        """Drop what nobody waits for any more."""
+        forgotten = [batch for batch in self._waiting if not batch.is_wanted()]
+        for batch in forgotten:
+            batch.done("nobody waits for it")
+        self._waiting = [batch for batch in self._waiting if batch not in forgotten]
+        self._drop(forgotten)
 
     def _drop(self, batches: Sequence[Batch]) -> None:
         self._num_bytes -= sum(batch.num_bytes for batch in batches)
         self._changed.notify_all()
 
-    def compute(self, batches: Sequence[Batch]) -> None:
+    def compute(self, batches: Sequence[Batch], joined: _Joined) -> None:
         """Compute batches of one key together, and tell each of them.
+
+        Args:
+            batches: In order.
+            joined: Their frames and pairs, as of one.
 
         Raises:
             DeviceError: The device fails.
         """
         key = batches[0].key
-        frames, pairs = _joined(batches)
         try:
-            parts = self._parts(key, frames, pairs)
+            parts = self._parts(key, *joined)
         except InputError as error:
             for batch in batches:
                 batch.done(str(error))
@@ -205,7 +244,7 @@ class FlowQueue:
         flow(np.zeros(shape, np.uint8), np.array([[0, 1]], np.int32))
 
 
-def _joined(batches: Sequence[Batch]) -> tuple[np.ndarray, np.ndarray]:
+def _joined(batches: Sequence[Batch]) -> _Joined:
     """Return the frames and pairs of batches, as of one."""
     if len(batches) == 1:
         return batches[0].frames, batches[0].pairs

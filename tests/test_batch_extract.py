@@ -761,3 +761,22 @@ def test_predicting_computes_on_a_gpu_or_else_by_numba(tmp_path):
                 numba(*pair) if gpu is None else FakeFlow()(np.stack(pair), np.array([[0, 1]]))[0]
             )
             assert data == quantize_flow(flow, 20.0).tobytes(), (gpu, how, unit)
+
+
+@linux
+def test_real_flow_gives_the_same_bytes_too(tmp_path, monkeypatch):
+    """TV-L1 by torch, in flow processes of one thread and in this process."""
+    from preprocess.flow_method import make_flow
+
+    monkeypatch.setattr(flow_pool, "FLOW_MODULE", "preprocess.flow_process")
+    monkeypatch.setattr(flow_service, "make_flow", make_flow)
+    flow_service._direct.cache_clear()
+    names = make(tmp_path, "a", "b", "c")
+    trees = []
+    for number, (jobs, isolated) in enumerate(((1, True), (3, True), (1, False))):
+        out = tmp_path / f"out{number}"
+        plan = SnippetPlan(snippets=1)
+        summary = extract(tmp_path, out, names, jobs, plan, isolated=isolated, modalities=(WARPED,))
+        assert summary.failures == {} and summary.flow.pairs >= 15
+        trees.append(tree_bytes(out))
+    assert trees[0] == trees[1] == trees[2]

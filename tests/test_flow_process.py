@@ -19,7 +19,7 @@ from preprocess import flow_pool, flow_wire
 from preprocess.flow_client import FlowConnection
 from preprocess.flow_lost import FlowProcessLost
 from preprocess.flow_pool import FlowProcess, end_flow_processes, has_flow_processes
-from preprocess.flow_queue import Batch, FlowQueue
+from preprocess.flow_queue import Batch, FlowQueue, _joined
 from preprocess.flow_usage import FlowMeter
 from preprocess.flow_wire import Answer, BadRequest, Request, sealed_memory
 from tsn_core.errors import DeviceError, InputError, TSNError
@@ -142,7 +142,7 @@ def fake_flow(monkeypatch, **how):
 
 def run_once(queue):
     taken = queue._take()
-    queue.compute(taken)
+    queue.compute(taken, _joined(taken))
     return len(taken)
 
 
@@ -170,6 +170,28 @@ def test_waiting_batches_of_one_size_are_joined_as_far_as_they_fit(monkeypatch):
     usage = queue._meter.usage
     assert (usage.batches, usage.pairs, usage.room) == (3, 13, 21)
     assert queue._num_bytes == 0
+
+
+def test_what_fills_the_device_is_joined_while_it_computes(monkeypatch):
+    """What does not fill it waits until the device is free, since others may come."""
+    flow = fake_flow(monkeypatch, most=7)
+    queue = queue_of(flow)
+    queue._is_idle = False
+    taken = []
+    threading.Thread(target=lambda: taken.append(queue._take()), daemon=True).start()
+    for number in range(2):
+        queue.put(batch_of(4, [], seed=number)[0])
+        assert not queue._may_join()
+    queue.put(batch_of(2, [], seed=2)[0])
+    while not taken:
+        time.sleep(0.001)
+    assert [len(batch.pairs) for batch in taken[0]] == [3, 3, 1]
+    queue.put(batch_of(4, [])[0])
+    assert not queue._may_join()
+    queue._is_idle = True
+    assert queue._may_join()
+    queue._next = (taken[0], _joined(taken[0]))
+    assert not queue._may_join(), "one batch ahead is enough"
 
 
 def test_what_does_not_fit_is_halved_and_remembered(monkeypatch):
