@@ -513,3 +513,37 @@ def test_devices(monkeypatch):
     assert choose_device("auto") == torch.device("cuda")
     assert choose_device("cuda:1") == torch.device("cuda:1")
     assert device_error("cuda:2") == "--device cuda:2: this machine has 2, counted from 0"
+
+
+def test_processes_begin_with_what_comes_next_while_something_else_is_computed(
+    shards, tmp_path, monkeypatch
+):
+    """The next epoch while this one is validated, and the validation while it is trained."""
+    import train.fit
+
+    happened = []
+    begin, learn, validate = train.fit.stream, train.fit.Learner.step, train.fit._validate
+
+    def stream(loader):
+        happened.append(f"begin {len(loader.dataset)} videos of {loader.batch_sampler.epoch}")
+        return begin(loader)
+
+    def step(*words):
+        happened.append("train")
+        return learn(*words)
+
+    def validated(*words):
+        happened.append("validate")
+        return validate(*words)
+
+    monkeypatch.setattr(train.fit, "stream", stream)
+    monkeypatch.setattr(train.fit.Learner, "step", step)
+    monkeypatch.setattr(train.fit, "_validate", validated)
+    words = fit_arguments(shards, tmp_path / "run", "--epochs", 2, "--batch-size", 5)
+    assert run_program(*words, "--workers", 1).exit_code == 0
+    first, other = "begin 5 videos of ", "begin 2 videos of 0"
+    assert happened == [
+        *(first + "0", other, "train"),
+        *(first + "1", "validate", other, "train"),
+        "validate",
+    ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import astuple
 from itertools import islice
@@ -92,13 +92,20 @@ def fit(
             content = {**identity, **place, **learner.state()}
             save_checkpoint(run.checkpoint(name), learner.tested, class_names, content)
 
+    def begin(epoch: int) -> Iterator[Any]:
+        """Have the loading processes begin with the training batches of an epoch."""
+        sampler.epoch, sampler.first_step = epoch, step
+        return stream(train_loader)
+
     saved = time.monotonic()
     kept = _kept(rows, step)
+    begun: Iterator[Any] | None = None
     while len(rows) < loop.epochs and not is_over(rows, loop.patience):
         epoch = len(rows)
         check_data()
-        sampler.epoch, sampler.first_step = epoch, step
-        with closing(on_device(stream(train_loader), learner.device, clock)) as batches:
+        loaded = begin(epoch) if begun is None else begun
+        to_validate = stream(val_loader)  # its first batches are ready when they are wanted
+        with closing(on_device(loaded, learner.device, clock)) as batches:
             while step < plan.num_steps:
                 torch.manual_seed(_step_seed(loop.seed, epoch, step, ranks.rank))
                 rate = rate_at(
@@ -117,7 +124,10 @@ def fit(
                 if step < plan.num_steps and due:
                     save("last")
                     saved, kept = time.monotonic(), _kept(rows, step)
-        validated = _validate(learner, val_loader, epoch, show, kept)
+        step, begun = 0, None
+        if epoch + 1 < loop.epochs:
+            begun = begin(epoch + 1)  # while the validation computes
+        validated = _validate(learner, val_loader, to_validate, epoch, show, kept)
         rows.append(
             {
                 "epoch": epoch + 1,
@@ -129,7 +139,7 @@ def fit(
                 **clock.columns(),
             }
         )
-        step, sums, clock = 0, Sums(), Clock()
+        sums, clock = Sums(), Clock()
         if is_best(rows):
             save("best")
         save("last")  # an epoch is done when this one is
@@ -143,11 +153,16 @@ def fit(
 
 
 def _validate(
-    learner: Learner, loader: DataLoader, epoch: int, show: EpochProgress, kept: str
+    learner: Learner,
+    loader: DataLoader,
+    loaded: Iterator[Any],
+    epoch: int,
+    show: EpochProgress,
+    kept: str,
 ) -> Sums:
-    """Return the sums over the validation videos of all ranks."""
+    """Return the sums over the validation videos of all ranks, whose batches are ``loaded``."""
     sums = Sums()
-    with closing(on_device(stream(loader), learner.device)) as batches:
+    with closing(on_device(loaded, learner.device)) as batches:
         for number, batch in enumerate(batches, start=1):
             done = learner.validate(batch)
             if not math.isfinite(done.loss):

@@ -12,20 +12,24 @@ from tsn_core.heap import keep_freed_memory
 
 
 def stream(loader: Iterable[Any]) -> Iterator[Any]:
-    """Yield a loader's batches; an error in a worker keeps its message of one line.
+    """Return a loader's batches; an error in a worker keeps its message of one line.
 
-    OpenCV is loaded now, once for all workers that are forked, and kept to one thread from here on,
-    in this process too: its threads do not survive a fork, and a forked worker would wait for them
-    for ever.
+    Workers begin at once. OpenCV is loaded before, once for all that are forked, and kept to one
+    thread from here on, in this process too: its threads do not survive a fork, and a forked worker
+    would wait for them for ever.
 
     Raises:
-        TSNError: As the dataset raised it.
+        TSNError: As the dataset raised it, in the place of a batch.
     """
     import cv2
 
     cv2.setNumThreads(1)
+    return _in_one_line(iter(loader))
+
+
+def _in_one_line(batches: Iterator[Any]) -> Iterator[Any]:
     try:
-        yield from loader
+        yield from batches
     except TSNError as error:
         text = str(error.args[0]).strip()  # str() would make it one line
         if "\nOriginal Traceback" not in text:
