@@ -9,7 +9,6 @@ disk or a pipe cannot be: reading those could take for ever.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import struct
 from collections.abc import Sequence
@@ -172,6 +171,8 @@ def sealed_memory(size: int) -> int:
     Raises:
         OSError: There is none left.
     """
+    import fcntl  # not on Windows
+
     fd = os.memfd_create("flow", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         os.posix_fallocate(fd, 0, size)  # an error now rather than a signal when it is touched
@@ -183,6 +184,8 @@ def sealed_memory(size: int) -> int:
 
 
 def _seals() -> int:
+    import fcntl
+
     seals = 0
     for name in _SEALS:
         seals |= getattr(fcntl, name)
@@ -195,6 +198,8 @@ def check_memory(fd: int, size: int) -> None:
     Raises:
         BadRequest: It is no memory, smaller than stated, or its size can be changed.
     """
+    import fcntl
+
     try:
         seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
         there = os.fstat(fd).st_size

@@ -675,12 +675,13 @@ def test_repairing_on_a_gpu_needs_flow_that_is_computed_there(program, tmp_path,
     facts(monkeypatch)
     make(tmp_path / "data" / "x", "a")
     assert program(*options(tmp_path)).exit_code == 0
-    done = program("retry", tmp_path / "out" / "data", "--device", "cuda")
-    assert (done.exit_code, done.stderr) == (
-        1,
-        "error: --device cuda: only flow is computed there, and none is to be made; leave --device "
-        "out, or extract --modality flow\n",
-    )
+    for words in (("retry", tmp_path / "out" / "data"), ("try", tmp_path / "out/data", "x/a.avi")):
+        done = program(*words, "--device", "cuda")
+        assert (done.exit_code, done.stderr) == (
+            1,
+            "error: --device cuda: only flow is computed there, and none is to be made; leave "
+            "--device out, or extract --modality flow\n",
+        )
 
 
 def test_plan_says_what_it_cannot_foretell(program, tmp_path):
@@ -780,3 +781,20 @@ def test_real_flow_gives_the_same_bytes_too(tmp_path, monkeypatch):
         assert summary.failures == {} and summary.flow.pairs >= 15
         trees.append(tree_bytes(out))
     assert trees[0] == trees[1] == trees[2]
+
+
+def test_without_memory_to_hand_over_a_process_computes_itself(tmp_path, monkeypatch):
+    """As on macOS: TV-L1 by torch in the decoding process, whose bytes are the same."""
+    from preprocess.flow_method import make_flow
+
+    monkeypatch.setattr(isolation, "has_flow_processes", lambda: False)
+    monkeypatch.setattr(flow_pool, "has_flow_processes", lambda: False)
+    monkeypatch.setattr(flow_service, "make_flow", make_flow)
+    flow_service._direct.cache_clear()
+    names = make(tmp_path, "a")
+    plan = SnippetPlan(snippets=1)
+    summary = extract(tmp_path, tmp_path / "apart", names, 1, plan)
+    assert summary.failures == {} and summary.flow is None
+    assert summary.videos[0].flow_seconds > 0
+    extract(tmp_path, tmp_path / "here", names, 1, plan, isolated=False)
+    assert tree_bytes(tmp_path / "apart") == tree_bytes(tmp_path / "here")

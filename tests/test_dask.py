@@ -107,6 +107,23 @@ def test_the_program_extracts_on_a_cluster(cluster, folder_dataset, tmp_path, pr
         assert tree_bytes(out) == tree_bytes(tmp_path / "one")
 
 
+def test_flow_is_computed_in_batches_on_a_cluster(cluster, folder_dataset, tmp_path, program):
+    arguments = ("extract", "--dataset", "folder", "--data", folder_dataset, "--snippets", 1)
+    arguments += ("--modality", "flow", "--flow-backend", "torch", "--size", "32x24")
+    one = program(*arguments, "--out", tmp_path / "one", "--jobs", 1)
+    assert one.exit_code == 0, one.output
+    out = tmp_path / "cluster"
+    result = program(*arguments, "--out", out, "--executor", "dask", "--address", cluster)
+    assert result.exit_code == 0, result.output
+    assert "flow-tvl1: computed on --device cpu of every worker\n" in result.stderr
+    assert tree_bytes(out) == tree_bytes(tmp_path / "one")
+    reports = [
+        json.loads((folder / folder_dataset.name / "report.json").read_text())["flow"]
+        for folder in (tmp_path / "one", out)
+    ]
+    assert reports[0]["pairs"] == reports[1]["pairs"] == 30 and reports[1]["devices"] == 1
+
+
 def test_a_job_that_kills_its_workers_ends_the_run(executor):
     with pytest.raises(ClusterError) as caught:
         list(executor.run(die, [7]))

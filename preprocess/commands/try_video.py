@@ -36,6 +36,7 @@ def try_video(
 
     Example: tsn-preprocess try shards/hmdb51 brush_hair/a.avi --max-memory-mb 16000
     """
+    from preprocess.devices import check_use
     from preprocess.flow_method import method_of
     from preprocess.flow_pool import lent_device
     from preprocess.flow_weights import check_weights
@@ -50,8 +51,9 @@ def try_video(
     path = (stored.data / name).absolute()
     click.echo(f"{path}:")
     with ExitStack() as stack:
-        methods = [method_of(one) for _, group in stored.groups for one in group]
-        chosen = stack.enter_context(lent_device(device)) if any(methods) else None
+        batched = [one for _, group in stored.groups for one in group if method_of(one)]
+        check_use(device, batched)
+        chosen = stack.enter_context(lent_device(device)) if batched else None
         extractor = stack.enter_context(borrowed_process()) if isolation else InProcess()
         done = [
             _try(extractor, Task(path, plan, modalities, limits, device=chosen))
