@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -204,11 +205,14 @@ def test_threads_hand_out_jobs_as_they_are_needed():
 def test_an_early_end_stops_what_runs_and_starts_nothing_more(ending):
     stopped, other_runs = threading.Event(), threading.Event()
     started, finished = [], []
+    jobs = Counted(100_000)
 
     def work(number):
         started.append(number)
         if number == 0:
             other_runs.wait(60)
+            while jobs.taken < 4:  # all threads have been started: an interrupt meets none half
+                time.sleep(0.01)
             if ending == "error":
                 raise InputError("number 0 is bad")
             if ending == "interrupt":
@@ -220,7 +224,7 @@ def test_an_early_end_stops_what_runs_and_starts_nothing_more(ending):
             finished.append(number)
         return number
 
-    reports = ThreadExecutor(2, stop=stopped.set).run(work, range(100_000))
+    reports = ThreadExecutor(2, stop=stopped.set).run(work, jobs)
     if ending == "error":
         with pytest.raises(InputError) as caught:
             list(reports)
