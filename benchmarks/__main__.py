@@ -10,6 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from benchmarks.machine import lack
+
 _HERE = Path(__file__).parent
 
 
@@ -24,6 +26,8 @@ def main() -> None:
             raise SystemExit(f"unknown benchmark {name!r}; choose from {', '.join(names)}")
     for name in chosen:
         print(f"== {name}", flush=True)
+        if lacking := lack(name):
+            raise SystemExit(lacking)
         command = [sys.executable, "-m", f"benchmarks.bench_{name}", *words[first:]]
         status = subprocess.run(command, check=False).returncode
         if status:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import choose_device
+from benchmarks.machine import choose_device, lack
 from benchmarks.report import RESULTS
 
 SCRIPTS = ("gpu_flow", "gpu_extract", "gpu_train", "gpu_chain")
@@ -140,6 +140,10 @@ def run_all(
     results: dict[str, dict[str, Any]] = {}
     for name in scripts:
         print(f"== {name}", flush=True)
+        if lacking := lack(name):
+            print(lacking, flush=True)
+            ended[name] = (1, 0.0)
+            continue
         path = folder / f"{name}.json"
         began, stamp = time.monotonic(), _stamp(path)
         words = [sys.executable, "-m", f"benchmarks.bench_{name}", *arguments]

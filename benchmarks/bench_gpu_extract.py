@@ -45,6 +45,7 @@ from preprocess.isolation import end_processes
 from preprocess.run_log import LOG_NAME
 from preprocess.synth_scene import MOTIONS, Part, render
 from preprocess.work import Options
+from tsn_core.errors import TSNError
 from tsn_core.manifest import Manifest, Record
 from tsn_core.modality import StoredModality
 from tsn_core.sampling import SnippetPlan
@@ -283,12 +284,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         scale = Scale(**{**vars(scale), "videos": chosen.videos})
     clips = os.environ.get("TSN_CLIPS") if not chosen.small else None
     gpus = gpu_names() if device == "cuda" else []
-    rows = []
+    rows, failure = [], None
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(scale, Path(folder), Path(clips) if clips else None)
-        for row in measure(bench, device, len(gpus), default_workers()):
-            rows.append(row)
-            print(table([row]).split("\n")[1], row["text"] or "", flush=True)
+        try:
+            for row in measure(bench, device, len(gpus), default_workers()):
+                rows.append(row)
+                print(table([row]).split("\n")[1], row["text"] or "", flush=True)
+        except (SystemExit, TSNError) as error:  # what was measured before is kept
+            failure = str(error)
     result = {
         "gpus": gpus,
         "small": chosen.small,
@@ -296,10 +300,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "cores": default_workers(),
         **{name: value for name, value in vars(scale).items() if name != "jobs"},
         "rows": rows,
+        "failed": failure,
     }
     print(table(rows))
     target = chosen.out or (None if chosen.small and "TSN_RESULTS" not in os.environ else RESULTS)
     print(write_result("gpu_extract", result, target) if target else "a try: nothing is written")
+    if failure is not None:
+        raise SystemExit(f"gpu_extract: {failure}")
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ class Scale:
     seconds: float
 
 
-FULL = Scale((256, 340), (16, 64, 128, 256, 512), 5, 32, 10.0)
+FULL = Scale((256, 340), (16, 64, 128, 256, 512), 5, 32, 4.0)
 SMALL = Scale((40, 52), (2,), 1, 2, 60.0)
 
 
@@ -130,7 +130,6 @@ class Bench:
         """Return how far the flow is from Numba's, in px, and Numba's pairs per second."""
         frames, pairs = self.batch(self._scale.compared)
         flows = BatchTVL1(self._device, solver=solver)(frames, pairs)
-        tvl1_backend()
         differences, seconds = [], []
         for (first, second), flow in zip(frames[pairs], flows):
             began = time.perf_counter()
@@ -235,9 +234,12 @@ def table(result: dict[str, Any]) -> str:
     for name, rates in result["ways"].items():
         cells = (f"{rates[count]:,.0f}" if count in rates else "–" for count in counts)
         lines.append(f"{name:{width}}" + "".join(map("{:>9}".format, cells)))
+    lines += [f"{name} failed: {why}" for name, why in result["failed"].items()]
     distance = result["distance"]
     lines.append(
-        f"to Numba's flow: mean {distance['mean_px']} px, worst pair "
+        "not compared with Numba's flow: Numba cannot be loaded here"
+        if distance is None
+        else f"to Numba's flow: mean {distance['mean_px']} px, worst pair "
         f"{distance['worst_pair_mean_px']} px; Numba on one core: "
         f"{distance['numba_pairs_per_second']} pairs/s"
     )
@@ -259,12 +261,18 @@ def measure(device: str, scale: Scale) -> dict[str, Any]:
         "device": gpu_names() if device != "cpu" else "cpu",
         "size": [scale.size[1], scale.size[0]],
         "default": default,
-        "distance": bench.distance(chosen[default]),
+        "distance": bench.distance(chosen[default]) if tvl1_backend() == "numba" else None,
         "ways": {},
+        "failed": {},
     }
     for name, solver in chosen.items():
-        result["ways"][name] = bench.rates(solver)
-        print(name, result["ways"][name], flush=True)
+        try:
+            result["ways"][name] = bench.rates(solver)
+        except Exception as error:  # of a compiler, or too little memory: the others go on
+            if name == default:
+                raise
+            result["failed"][name] = " ".join(str(error).split()) or type(error).__name__
+        print(name, result["ways"].get(name, "failed"), flush=True)
     _, count, result["pairs_per_second"] = best(result["ways"], default)
     name, _, result["best_pairs_per_second"] = best(result["ways"])
     result["best"] = name

@@ -42,7 +42,11 @@ def profiled(run: Callable[[], Any], device: torch.device) -> dict[str, Any]:
             stream = event.device_resource_id if is_gpu else event.thread
             span = (event.name, event.time_range.start, event.time_range.end)
             by_stream.setdefault(stream, []).append(span)
-    busiest = max(by_stream.values(), key=lambda spans: sum(end - begin for _, begin, end in spans))
+    busiest = max(
+        by_stream.values(),
+        key=lambda spans: sum(end - begin for _, begin, end in spans),
+        default=[],  # of a GPU whose counters may not be read
+    )
     return {**found, **idleness(busiest)}
 
 
@@ -69,6 +73,8 @@ def idleness(spans: Sequence[Span]) -> dict[str, Any]:
         >>> found["gaps"]
         [{'ms': 1.0, 'after': 'b', 'before': 'c'}]
     """
+    if not spans:
+        return {"span_ms": 0.0, "idle_share": 0.0, "gaps": []}
     ordered = sorted(spans, key=lambda span: (span[1], span[2]))
     gaps, (last, begin, busy_until) = [], ordered[0]
     for name, start, end in ordered[1:]:

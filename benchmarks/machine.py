@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
+# Packages of this project that a machine with a GPU may lack, which the others do without.
+_NEEDED = {"gpu_extract": "av", "gpu_chain": "av"}
+
 
 def gpu_names() -> list[str]:
     """Return the names of the GPUs that torch can use."""
     import torch
 
     return [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+
+
+def lack(name: str) -> str | None:
+    """Return what a benchmark needs that is not there, one line, or None."""
+    package = _NEEDED.get(name)
+    if package is None or find_spec(package) is not None:
+        return None
+    return f"{name}: needs {package}, which is not installed; pip install {package}"
 
 
 def choose_device(asked: str, name: str) -> str:

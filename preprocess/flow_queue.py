@@ -212,9 +212,11 @@ class FlowQueue:
         try:
             return [(len(pairs), self._timed(flow, frames, pairs, most))]
         except DeviceError as error:
-            if len(pairs) == 1:
-                self._check_device(flow)
-                return [(1, str(error))]
+            reason = str(error)
+        # Only now is the memory free that the error's traceback held.
+        if len(pairs) == 1:
+            self._check_device(flow)
+            return [(1, reason)]
         self._most[key] = len(pairs) // 2
         return self._parts(key, frames, pairs)
 

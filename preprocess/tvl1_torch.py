@@ -73,6 +73,9 @@ class BatchTVL1:
         if self._device.type != "cuda":
             return _MOST_ON_CPU
         free, _ = torch.cuda.mem_get_info(self._device)
+        # What frames of other sizes have left with torch is to be had, too.
+        free += torch.cuda.memory_reserved(self._device)
+        free -= torch.cuda.memory_allocated(self._device)
         bytes_of_a_pair = 4 * _FIELDS * height * (width + 32)
         return min(max(free // 2 // bytes_of_a_pair, 1), _MOST_PAIRS)
 

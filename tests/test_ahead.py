@@ -271,7 +271,7 @@ class Recorder:
 
     def __init__(self, monkeypatch):
         self.calls = []
-        self.on = None
+        self.on = self.current = None
 
         class Event:
             def __init__(event, blocking):
@@ -285,9 +285,16 @@ class Recorder:
 
         @contextmanager
         def on(stream):
+            assert self.current is not None, "leaving the stream goes to another GPU"
             self.on = stream
             yield
             self.on = None
+
+        @contextmanager
+        def current(device):
+            self.current = device
+            yield
+            self.current = None
 
         def make(device, priority):
             self.calls.append("make")
@@ -295,6 +302,7 @@ class Recorder:
 
         monkeypatch.setattr(torch.cuda, "Stream", make)
         monkeypatch.setattr(torch.cuda, "stream", on)
+        monkeypatch.setattr(torch.cuda, "device", current)
         monkeypatch.setattr(torch.cuda, "Event", Event)
         monkeypatch.setattr(torch.cuda, "current_stream", lambda device: "computing")
 
@@ -311,7 +319,7 @@ def test_a_gpu_is_brought_batches_on_one_stream_and_the_thread_waits_for_it(monk
             recorder.calls.append(f"keep for {stream}")
 
     def bring(number, device):
-        assert device.type == "cuda"
+        assert device.type == "cuda" and device == recorder.current
         recorder.calls.append(f"bring {number} on {recorder.on}")
         return Tensor(True), Tensor(False)
 

@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from benchmarks import bench_gpu
+from benchmarks import __main__ as everything
+from benchmarks import bench_gpu, bench_gpu_flow, machine
 from benchmarks.bench_gpu import BARS, SCRIPTS, bar_table, run_all
 from benchmarks.bench_gpu_chain import SMALL, Chain
 from benchmarks.machine import choose_device
@@ -128,6 +129,22 @@ def test_all_run_though_one_fails(scripts, capsys):
     )
 
 
+def test_what_a_machine_lacks_is_said_in_a_line(scripts, capsys, monkeypatch):
+    monkeypatch.setattr(machine, "find_spec", lambda name: None)
+    scripts.made.update(gpu_flow=({"pairs_per_second": 1600}, 0))
+    assert run_all(("gpu_extract", "gpu_flow"), [], (), scripts.folder) == 1
+    line = "gpu_extract: needs av, which is not installed; pip install av"
+    assert capsys.readouterr().out == (
+        f"== gpu_extract\n{line}\n== gpu_flow\n== gpu\n"
+        "gpu_extract  status 1, 0 s\ngpu_flow     ended well, 0 s\nfailed: gpu_extract\n"
+    )
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "gpu_chain"])
+    with pytest.raises(SystemExit) as caught:
+        everything.main()
+    assert str(caught.value) == line.replace("gpu_extract", "gpu_chain")
+    assert [name for (name,) in scripts.ran] == ["benchmarks.bench_gpu_flow"]
+
+
 @pytest.mark.parametrize(("pairs", "status"), [(1600, 0), (1400, 1)])
 def test_a_missed_bar_is_a_failure(scripts, capsys, pairs, status):
     scripts.made.update(gpu_flow=({"pairs_per_second": pairs}, 0))
@@ -208,6 +225,31 @@ def test_a_chain_that_is_complete_begins_anew(tmp_path):
     chain.clear()
     assert not steps.done
     assert [(tmp_path / name).exists() for name in made] == [False] * 4 + [True]
+
+
+# --- ways of flow ---
+
+
+def test_a_way_that_fails_does_not_keep_the_others_from_being_measured(monkeypatch, capsys):
+    ways = {name: lambda *fields: fields[2] for name in ("default", "broken", "other")}
+    monkeypatch.setattr(bench_gpu_flow, "solvers", lambda device: ways)
+    monkeypatch.setattr(bench_gpu_flow, "tvl1_backend", lambda: "opencv")
+
+    def broken(*fields):
+        raise RuntimeError("no compiler\nanywhere")
+
+    ways["broken"] = broken
+    result = bench_gpu_flow.measure("cpu", bench_gpu_flow.SMALL)
+    assert list(result["ways"]) == ["default", "other"]
+    assert result["pairs_per_second"] > 0
+    lines = bench_gpu_flow.table(result).splitlines()
+    assert lines[3:] == [
+        "broken failed: no compiler anywhere",
+        "not compared with Numba's flow: Numba cannot be loaded here",
+    ]
+    ways["default"] = broken
+    with pytest.raises(RuntimeError, match="no compiler"):
+        bench_gpu_flow.measure("cpu", bench_gpu_flow.SMALL)
 
 
 # --- the small forms ---

@@ -37,6 +37,20 @@ def test_every_way_is_measured(bench):
     assert lines[1].split()[-1] in ("flow", "decoding", "neither")
 
 
+def test_what_was_measured_before_something_failed_is_kept(tmp_path, monkeypatch, capsys):
+    def some(bench, *_):
+        yield {"backend": "torch", "device": "cuda:0", "jobs": 1, "flow": None, "text": None,
+               "videos_per_second": 1.0, "images_per_second": 25.0}  # fmt: skip
+        raise SystemExit("numba: nothing compiles it")
+
+    monkeypatch.setattr(bench_gpu_extract, "measure", some)
+    with pytest.raises(SystemExit, match=r"^gpu_extract: numba: nothing compiles it$"):
+        bench_gpu_extract.main(["--device", "cpu", "--small", "--out", str(tmp_path)])
+    found = json.loads((tmp_path / "gpu_extract.json").read_text())
+    assert found["failed"] == "numba: nothing compiles it"
+    assert [row["device"] for row in found["rows"]] == ["cuda:0"]
+
+
 def test_several_gpus_are_measured_one_after_the_other(bench, monkeypatch):
     asked = []
     monkeypatch.setattr(bench, "run", lambda *words: asked.append(words) or {})

@@ -3,7 +3,9 @@
 import json
 
 import pytest
+import torch
 
+from benchmarks import device_profile
 from benchmarks.bench_gpu_train import main
 from benchmarks.device_profile import idleness
 
@@ -43,6 +45,15 @@ def test_it_measures_everything_that_was_asked_for(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "rgb jpeg     device   device" in printed
     assert "profile, flow, synthetic: idle" in printed
+
+
+def test_a_gpu_that_lets_nobody_watch_is_no_error(monkeypatch):
+    watched = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU])
+    monkeypatch.setattr(device_profile, "profile", lambda activities: watched)
+    found = device_profile.profiled(lambda: torch.ones(3).sum(), torch.device("cuda"))
+    assert [one["name"] for one in found["operators"]]
+    assert found["kernels"] == found["gaps"] == []
+    assert found["span_ms"] == 0
 
 
 def test_gaps_are_where_nothing_goes_on():

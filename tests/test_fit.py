@@ -22,6 +22,7 @@ from train_helpers import (
 
 import train.fit
 from train.devices import choose_device
+from train.distributed import Ranks, join
 from train.run_folder import load_checkpoint
 from tsn_core.errors import InputError
 from tsn_core.manifest import MANIFEST_NAME, Manifest, Record, read_manifest, write_manifest
@@ -513,6 +514,24 @@ def test_devices(monkeypatch):
     assert choose_device("auto") == torch.device("cuda")
     assert choose_device("cuda:1") == torch.device("cuda:1")
     assert device_error("cuda:2") == "--device cuda:2: this machine has 2, counted from 0"
+
+
+def test_ranks_wait_for_each_other_on_their_own_gpus(monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: asked.append(device))
+    monkeypatch.setattr(
+        torch.distributed,
+        "init_process_group",
+        lambda *names, **options: asked.append((*names, options)),
+    )
+    ranks = Ranks(rank=9, size=16, local_rank=1)
+    join(Ranks(), torch.device("cuda"))
+    join(ranks, torch.device("cpu"))
+    assert asked == [("gloo", {})]
+    for device, own in (("cuda", "cuda:1"), ("cuda:3", "cuda:3")):
+        asked.clear()
+        join(ranks, torch.device(device))
+        assert asked == [torch.device(own), ("nccl", {"device_id": torch.device(own)})]
 
 
 def test_processes_begin_with_what_comes_next_while_something_else_is_computed(

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 
 import numpy as np
 import psutil
@@ -217,6 +218,27 @@ def test_a_pair_that_does_not_fit_fails_its_batch_alone(monkeypatch):
     assert [run_once(queue), run_once(queue)] == [1, 1]
     assert told == ["no memory for 1 of 8x64"]
     np.testing.assert_array_equal(np.concatenate(others[0]), right)
+
+
+def test_a_device_is_tried_when_the_memory_of_what_failed_is_free(monkeypatch):
+    fake, held = fake_flow(monkeypatch, huge=64), []
+
+    class Flow:
+        in_colour = False
+        most_pairs = fake.most_pairs
+
+        def __call__(self, frames, pairs):
+            assert not [one for one in held if one() is not None], "memory of an earlier try"
+            mine = frames.copy()
+            held.append(weakref.ref(mine))
+            return fake(mine, pairs)
+
+    queue = queue_of(Flow())
+    told = []
+    queue.put(batch_of(2, told, size=(64, 8))[0])
+    run_once(queue)
+    assert told == ["no memory for 1 of 8x64"]
+    assert len(held) == 2
 
 
 def test_a_device_that_fails_ends_all(monkeypatch):

@@ -1,6 +1,7 @@
 """Slots that a GPU copies from, as far as that can be reached without one."""
 
 import gc
+import sys
 
 import pytest
 import torch
@@ -63,6 +64,21 @@ def test_slots_are_pinned_once_and_let_go_with_them(runtime, pinned, monkeypatch
     gc.collect()
     assert runtime.calls[1:] == (("unregister", address),)
     assert pinned == []
+
+
+def test_a_forked_process_lets_go_of_slots_without_a_word(runtime, pinned, monkeypatch):
+    def forked():
+        raise RuntimeError("Cannot re-initialize CUDA in forked subprocess.")
+
+    monkeypatch.setattr(torch.Tensor, "is_pinned", lambda tensor: True)
+    slots = make_slots(1, 8)
+    opened(filled(slots), GPU)
+    monkeypatch.setattr(torch.cuda, "cudart", forked)
+    said = []
+    monkeypatch.setattr(sys, "unraisablehook", said.append)
+    del slots
+    gc.collect()
+    assert said == []
 
 
 @pytest.mark.parametrize("raises", [True, False])

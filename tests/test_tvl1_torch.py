@@ -185,6 +185,19 @@ def test_a_gpu_that_is_not_there_is_named() -> None:
     assert str(caught.value) == "device cuda:0: this machine has 0 that torch can use"
 
 
+def test_memory_that_other_sizes_have_left_with_torch_counts_as_free(monkeypatch) -> None:
+    gpu = {"device_count": 1, "mem_get_info": (1 << 20, 80 << 30)}
+    gpu |= {"memory_reserved": 79 << 30, "memory_allocated": 1 << 30}
+    for name, value in gpu.items():
+        monkeypatch.setattr(torch.cuda, name, lambda *_, value=value: value)
+    compute = BatchTVL1("cuda:0", solver="eager")
+    assert compute.most_pairs(256, 340) == 512
+    assert compute.most_pairs(1080, 1920) == ((39 << 30) + (1 << 19)) // (4 * 24 * 1080 * 1952)
+    gpu["memory_allocated"] = 79 << 30
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: gpu["memory_allocated"])
+    assert compute.most_pairs(256, 340) == 1
+
+
 @pytest.mark.parametrize(
     ("raised", "message"),
     [

@@ -64,7 +64,9 @@ class CudaPlace:
 
     def bring(self, item: Any, bring: Callable[[Any, torch.device], Any]) -> Any:
         """Return what is there."""
-        with torch.cuda.stream(self._stream):
+        # A thread begins on the first GPU, to which leaving the stream alone would go back: with a
+        # context, and so hundreds of MB, on a GPU that is not this process's.
+        with torch.cuda.device(self._device), torch.cuda.stream(self._stream):
             brought = bring(item, self._device)
             arrived = torch.cuda.Event(blocking=True)  # the processor has other things to do
             arrived.record()

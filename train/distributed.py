@@ -60,9 +60,19 @@ def find_ranks() -> Ranks:
 
 
 def join(ranks: Ranks, device: torch.device) -> None:
-    """Connect the ranks: by NCCL between GPUs, by Gloo between CPUs."""
-    if ranks.size > 1 and not distributed.is_initialized():
-        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    """Connect the ranks: by NCCL between GPUs, by Gloo between CPUs.
+
+    A GPU becomes the current one of its rank: otherwise NCCL would guess which one is to wait for
+    the others, by the rank among all machines.
+    """
+    if ranks.size == 1 or distributed.is_initialized():
+        return
+    if device.type != "cuda":
+        distributed.init_process_group("gloo")
+        return
+    own = torch.device("cuda", ranks.local_rank if device.index is None else device.index)
+    torch.cuda.set_device(own)
+    distributed.init_process_group("nccl", device_id=own)
 
 
 def leave() -> None:

@@ -119,7 +119,8 @@ def _register(address: int, num_bytes: int) -> bool:
 
 
 def _unregister(address: int) -> None:
-    torch.cuda.cudart().cudaHostUnregister(address)
+    with suppress(RuntimeError):  # in a forked process, where it is not known to any GPU
+        torch.cuda.cudart().cudaHostUnregister(address)
 
 
 _made: WeakValueDictionary[int, Slots] = WeakValueDictionary()
