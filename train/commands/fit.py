@@ -74,6 +74,9 @@ def fit(
             ranks=ranks,
             reports=reports,
         )
+        # Gloo's threads let go of a sum's tensors a moment after it is there, for which they need
+        # the interpreter: a rank that ends meanwhile is aborted. A barrier has no tensors.
+        ranks.wait()
     finally:
         leave()
     if ranks.is_first:
