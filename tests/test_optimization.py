@@ -9,6 +9,7 @@ from train_helpers import model_settings
 
 from train.optimization import (
     OptimizerSettings,
+    is_fused,
     load_optimizer,
     make_optimizer,
     parameter_groups,
@@ -197,6 +198,29 @@ def test_settings_out_of_range(changes, message):
     with pytest.raises(InputError) as caught:
         settings(**changes)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_step_of_fp16_that_overflows_leaves_no_trace(optimizer):
+    """As a GPU would take it; fused optimisers and scaled gradients work on a CPU, too."""
+    chosen, weights = settings(optimizer=optimizer), []
+    assert is_fused(chosen, torch.device("cuda"), torch.bfloat16)
+    assert not is_fused(chosen, torch.device("cpu"), torch.bfloat16)
+    for overflows in (False, True):
+        torch.manual_seed(0)
+        model = TSN(model_settings(backbone="conv8", num_classes=3))
+        fused = is_fused(chosen, torch.device("cuda"), torch.float16)
+        stepped = make_optimizer(model, chosen, fused=fused)
+        scaler = torch.amp.GradScaler("cpu")
+        for value in (torch.inf, 1.0) if overflows else (1.0,):
+            stepped.zero_grad()
+            scaler.scale(sum((value * one).sum() for one in model.parameters())).backward()
+            scaler.step(stepped)
+            scaler.update()
+            if value == torch.inf:
+                assert not any("momentum_buffer" in one for one in stepped.state.values())
+        weights.append(torch.cat([one.detach().flatten() for one in model.parameters()]))
+    torch.testing.assert_close(weights[1], weights[0])
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])

@@ -17,7 +17,13 @@ from torch.optim.swa_utils import AveragedModel
 from train.arithmetic import choose_algorithms, precision_type, settled
 from train.distributed import Ranks, synchronize_norms
 from train.feed import Batch
-from train.optimization import OptimizerSettings, load_optimizer, make_optimizer, set_rate
+from train.optimization import (
+    OptimizerSettings,
+    is_fused,
+    load_optimizer,
+    make_optimizer,
+    set_rate,
+)
 from train.settings import LoopSettings
 from tsn_core.errors import InputError
 from tsn_core.tsn import TSN
@@ -75,8 +81,8 @@ class Learner:
         self.model = model.to(device)
         if loop.channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        # one kernel for all weights; on a CPU, it gains nothing
-        self._optimizer = make_optimizer(model, optimizer, fused=device.type == "cuda")
+        fused = is_fused(optimizer, device, self._type)
+        self._optimizer = make_optimizer(model, optimizer, fused=fused)
         self._scaler = torch.amp.GradScaler(device.type, enabled=self._type is torch.float16)
         self._average: AveragedModel | None = None
         if loop.ema:

@@ -105,6 +105,15 @@ def parameter_groups(model: TSN, settings: OptimizerSettings) -> list[dict[str, 
     ]
 
 
+def is_fused(settings: OptimizerSettings, device: torch.device, type_: torch.dtype) -> bool:
+    """Return whether one kernel should do all of a step: on a CPU, it gains nothing.
+
+    Nor with SGD in fp16, whose first steps often overflow and are left out: torch's fused SGD has
+    momentum from then on that nobody has set.
+    """
+    return device.type == "cuda" and not (settings.optimizer == "sgd" and type_ is torch.float16)
+
+
 def make_optimizer(
     model: TSN, settings: OptimizerSettings, fused: bool = False
 ) -> torch.optim.Optimizer:
