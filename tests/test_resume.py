@@ -159,6 +159,20 @@ def test_how_often_to_save_may_change(whole, shards, tmp_path):
 # --- several processes ---
 
 
+def on_two_ranks(arguments):
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*torchrun, "--standalone", "-m", "train", *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=ONE_THREAD,
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
 @pytest.mark.slow(reason="starts torchrun with two processes")
 @pytest.mark.parametrize("backbone", ["resnet18", "squeezenet1_1"])
 def test_two_ranks_lose_what_one_loses(tmp_path, backbone):
@@ -168,16 +182,7 @@ def test_two_ranks_lose_what_one_loses(tmp_path, backbone):
     options += ("--lr", 0.001, "--ema", 0.5)
     alone, shared = (fit_arguments(shards, tmp_path / name, *options) for name in ("one", "two"))
     assert run_program(*alone).exit_code == 0
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*torchrun, "--standalone", "-m", "train", *map(str, shared)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=ONE_THREAD,
-    )
-    assert done.returncode == 0, done.stderr
+    done = on_two_ranks(shared)
     assert done.stdout.count("2 epochs, val top-1") == 1, "only the first rank speaks"
     assert len(re.findall(r"^epoch \d/2: ", done.stderr, re.MULTILINE)) == 2
     ours, theirs = (metrics_of(tmp_path / name) for name in ("one", "two"))
@@ -202,16 +207,7 @@ def test_two_ranks_compiled_in_bf16_and_channels_last(tmp_path):
     alone = fit_arguments(shards, tmp_path / "one", *options)
     shared = fit_arguments(shards, tmp_path / "two", *options, "--compile")
     assert run_program(*alone).exit_code == 0
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*torchrun, "--standalone", "-m", "train", *map(str, shared)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=ONE_THREAD,
-    )
-    assert done.returncode == 0, done.stderr
+    on_two_ranks(shared)
     ours, theirs = (metrics_of(tmp_path / name) for name in ("one", "two"))
     for mine, other in zip(ours, theirs, strict=True):
         for column in ("train_loss", "val_loss"):

@@ -66,6 +66,19 @@ def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str
     )
 
 
+OTHERS = {
+    "tau": 0.2,
+    "lambda_": 0.1,
+    "theta": 0.4,
+    "num_scales": 3,
+    "scale_step": 0.5,
+    "num_warps": 2,
+    "epsilon": 0.03,
+    "inner_iterations": 7,
+    "outer_iterations": 3,
+}
+
+
 @pytest.mark.parametrize(
     "parameters",
     [
@@ -74,17 +87,7 @@ def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str
         {"median": 3},
         {"num_scales": 1},
         {"epsilon": 0.0, "inner_iterations": 3, "outer_iterations": 2},
-        {
-            "tau": 0.2,
-            "lambda_": 0.1,
-            "theta": 0.4,
-            "num_scales": 3,
-            "scale_step": 0.5,
-            "num_warps": 2,
-            "epsilon": 0.03,
-            "inner_iterations": 7,
-            "outer_iterations": 3,
-        },
+        OTHERS,
     ],
 )
 def test_flow_is_opencvs(parameters: dict) -> None:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from test_tvl1 import distance, moved_pair, texture
+from test_tvl1 import OTHERS, distance, moved_pair, texture
 
 from preprocess.batch_flow import make_batch_flow
 from preprocess.flow_defaults import FLOW_DEFAULTS
@@ -16,17 +16,6 @@ from preprocess.tvl1_torch import BatchTVL1, resize
 from tsn_core.errors import DeviceError, InputError
 
 MOTIONS = [(1.5, (2.3, -1.2)), (0.0, (3.0, -2.0)), (0.0, (0.0, 0.0)), (0.0, (0.4, 0.7))]
-OTHERS = {
-    "tau": 0.2,
-    "lambda_": 0.1,
-    "theta": 0.4,
-    "num_scales": 3,
-    "scale_step": 0.5,
-    "num_warps": 2,
-    "epsilon": 0.03,
-    "inner_iterations": 7,
-    "outer_iterations": 3,
-}
 
 
 @pytest.fixture(scope="module")
