@@ -46,6 +46,13 @@ def device_errors(device: torch.device, what: str) -> Iterator[None]:
             f"{device}: too little memory for {what}; end other programs on it, extract at a "
             "smaller --size, or use --device cpu"
         ) from None
+    except OSError as error:
+        if device.type != "cuda":
+            raise
+        raise DeviceError(
+            f"{device}: {what} failed: {error}; Triton keeps what it compiles in files: set "
+            "TRITON_CACHE_DIR to a folder that may be written"
+        ) from error
     except RuntimeError as error:
         if device.type != "cuda":
             raise

@@ -200,6 +200,12 @@ def test_memory_that_other_sizes_have_left_with_torch_counts_as_free(monkeypatch
             "cuda:1: tvl1 on 3 pairs of 9x8 failed: CUDA error: an illegal memory access was "
             "encountered; see nvidia-smi",
         ),
+        (
+            PermissionError(13, "Permission denied", "/home/me/.triton"),
+            "cuda:1: tvl1 on 3 pairs of 9x8 failed: [Errno 13] Permission denied: "
+            "'/home/me/.triton'; Triton keeps what it compiles in files: set TRITON_CACHE_DIR to a "
+            "folder that may be written",
+        ),
     ],
 )
 def test_a_device_that_fails_is_one_line(raised: Exception, message: str) -> None:
