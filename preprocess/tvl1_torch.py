@@ -22,7 +22,7 @@ from tsn_core.errors import InputError
 SOLVERS = ("triton", "eager", "compiled")
 _MOST_PAIRS = 512  # on a GPU; more do not make it faster
 _MOST_ON_CPU = 8  # their fields fit into the caches together
-_FIELDS = 24  # planes of float32 that a pair needs at the finest scale, all in all
+_FIELDS = 36  # planes of float32 that a pair needs at the finest scale, all in all
 
 
 class ScaleSolver(Protocol):

@@ -181,7 +181,7 @@ def test_memory_that_other_sizes_have_left_with_torch_counts_as_free(monkeypatch
         monkeypatch.setattr(torch.cuda, name, lambda *_, value=value: value)
     compute = BatchTVL1("cuda:0", solver="eager")
     assert compute.most_pairs(256, 340) == 512
-    assert compute.most_pairs(1080, 1920) == ((39 << 30) + (1 << 19)) // (4 * 24 * 1080 * 1952)
+    assert compute.most_pairs(1080, 1920) == ((39 << 30) + (1 << 19)) // (4 * 36 * 1080 * 1952)
     gpu["memory_allocated"] = 79 << 30
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: gpu["memory_allocated"])
     assert compute.most_pairs(256, 340) == 1

@@ -87,7 +87,7 @@ class Learner:
         self._average: AveragedModel | None = None
         if loop.ema:
             self._average = AveragedModel(
-                model, avg_fn=_moving_average(loop.ema), use_buffers=True
+                model, multi_avg_fn=_moving_average(loop.ema), use_buffers=True
             ).eval()
         if ranks.size > 1:
             synchronize_norms(model, device)
@@ -238,10 +238,11 @@ def _moving_average(decay: float) -> Any:
     Source: TensorFlow's ``ExponentialMovingAverage`` with ``num_updates``.
     """
 
-    def update(average: torch.Tensor, weight: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
-        if not average.is_floating_point():
-            return weight
-        step = int(steps)
-        return average.lerp(weight, 1 - min(decay, (1 + step) / (10 + step)))
+    def update(averages: Any, weights: Any, steps: torch.Tensor | int) -> None:
+        if not averages[0].is_floating_point():  # all are of one type
+            torch._foreach_copy_(averages, weights)
+            return
+        step = int(steps)  # the one time that a device is waited for
+        torch._foreach_lerp_(averages, weights, 1 - min(decay, (1 + step) / (10 + step)))
 
     return update
