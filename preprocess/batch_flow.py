@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from preprocess.tvl1_parameters import argument_names
 from tsn_core.errors import InputError
 
 TORCH_BACKEND = "torch"  # of TV-L1 that is computed here, as shards name it
@@ -60,8 +61,7 @@ def make_batch_flow(algorithm: str, parameters: Mapping[str, Any], device: str) 
         from preprocess.tvl1_torch import BatchTVL1
 
         settings = {name: value for name, value in parameters.items() if name != "backend"}
-        settings["lambda_"] = settings.pop("lambda")
-        return BatchTVL1(device, **settings)
+        return BatchTVL1(device, **argument_names(settings))
     if algorithm == "raft":
         from preprocess.raft import BatchRAFT
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from preprocess.child_environment import child_environment
 from preprocess.flow_method import method_of
 from tsn_core.errors import DeviceError, InputError, MissingDependencyError
 from tsn_core.listing import count
@@ -109,14 +110,13 @@ def _facts(visible: str | None) -> dict[str, Any]:
     Raises:
         MissingDependencyError: It cannot load torch.
     """
-    path = os.pathsep.join(entry for entry in sys.path if entry)
     try:
         asked = subprocess.run(
             [sys.executable, "-m", _PROBE_MODULE],
             capture_output=True,
             text=True,
             timeout=_PROBE_SECONDS,
-            env={**os.environ, "PYTHONPATH": path},
+            env=child_environment(),
             check=False,
         )
         facts: dict[str, Any] = json.loads(asked.stdout.strip().split("\n")[-1])

@@ -14,7 +14,7 @@ from preprocess.flow_defaults import FLOW_DEFAULTS, PUBLISHED
 from preprocess.flow_weights import keep_weights
 from preprocess.parameters import change_parameters
 from preprocess.tvl1 import tvl1_backend, tvl1_flow
-from preprocess.tvl1_parameters import TVL1Parameters
+from preprocess.tvl1_parameters import TVL1Parameters, argument_names
 from tsn_core.errors import InputError
 from tsn_core.modality import FLOW_ALGORITHMS
 
@@ -63,7 +63,7 @@ def flow_parameters(
     }
     parameters = change_parameters(settable, changes, algorithm)
     if algorithm == "tvl1" and backend == TORCH_BACKEND:
-        TVL1Parameters(**_named(parameters))  # complains likewise; Numba need not be there
+        TVL1Parameters(**argument_names(parameters))  # complains likewise; Numba need not be there
         return {**parameters, "backend": backend}
     if algorithm == "tvl1":
         parameters["backend"] = tvl1_backend(backend)
@@ -106,7 +106,7 @@ def flow_function(algorithm: str, parameters: Mapping[str, Any]) -> FlowFunction
         MissingDependencyError: OpenCV's TV-L1 is asked for and this OpenCV lacks it.
     """
     if algorithm == "tvl1":
-        named = _named(parameters)
+        named = argument_names(parameters)
         if named.get("backend") == TORCH_BACKEND:
             named["backend"] = "numba"
         return functools.partial(tvl1_flow, **named)
@@ -121,11 +121,6 @@ def flow_function(algorithm: str, parameters: Mapping[str, Any]) -> FlowFunction
 def _one_by_one(compute: BatchFlow) -> FlowFunction:
     pair = np.array([[0, 1]])
     return lambda first, second: compute(np.stack([first, second]), pair)[0]
-
-
-def _named(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return parameters of ``tvl1`` by the names of arguments."""
-    return {"lambda_" if name == "lambda" else name: parameters[name] for name in parameters}
 
 
 def _farneback(

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import IO, Any
 
+from preprocess.child_environment import child_environment
 from preprocess.devices import CPU, find_devices
 from preprocess.flow_method import torch_name
 from preprocess.flow_service import direct_usage
@@ -22,7 +23,6 @@ from preprocess.flow_usage import BATCH_SECONDS, FlowUsage
 from preprocess.process_end import last_line, signal_text
 from tsn_core.errors import DeviceError, TSNError
 
-ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
 FLOW_MODULE = "preprocess.flow_process"
 _START_SECONDS = 300.0  # torch may lie on a slow disk
 _ANSWER_SECONDS = 300.0
@@ -128,9 +128,6 @@ class FlowProcess:
             self._bury()
         if self._closed:
             raise TSNError("the extraction was stopped")
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        if torch_name(self._device) == CPU:
-            environment |= ONE_THREAD
         try:
             self._complaints = tempfile.TemporaryFile()  # noqa: SIM115
             self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -141,7 +138,7 @@ class FlowProcess:
                     stdout=subprocess.DEVNULL,
                     stderr=self._complaints,
                     pass_fds=(theirs.fileno(),),
-                    env=environment,
+                    env=child_environment(one_thread=torch_name(self._device) == CPU),
                 )
         except OSError as error:
             raise self._unstartable(error.strerror or str(error)) from error

@@ -20,9 +20,9 @@ from typing import IO, Any
 
 import psutil
 
+from preprocess.child_environment import child_environment
 from preprocess.extraction import Emit, Extracted, VideoRow
 from preprocess.flow_pool import (
-    ONE_THREAD,
     FlowProcess,
     end_flow_processes,
     flow_process,
@@ -268,7 +268,6 @@ class VideoProcess:
             raise MissingDependencyError(
                 "processes of their own for videos need Linux or macOS; extract with --no-isolation"
             )
-        path = os.pathsep.join(entry for entry in sys.path if entry)
         flow = self._connected(task)
         with ExitStack() as ours, ExitStack() as theirs:
             if flow is not None:
@@ -289,7 +288,7 @@ class VideoProcess:
                     stdout=subprocess.DEVNULL,
                     stderr=complaints or subprocess.DEVNULL,
                     pass_fds=ends,
-                    env={**os.environ, **ONE_THREAD, "PYTHONPATH": path},
+                    env=child_environment(one_thread=True),
                 )
             except OSError as error:
                 raise TSNError(

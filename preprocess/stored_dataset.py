@@ -32,6 +32,11 @@ class StoredDataset:
     data: Path
     groups: tuple[tuple[SnippetPlan, tuple[StoredModality, ...]], ...]
 
+    @property
+    def modalities(self) -> tuple[StoredModality, ...]:
+        """Those of all groups."""
+        return tuple(modality for _, group in self.groups for modality in group)
+
 
 def read_stored(root: Path, data: Path | None = None) -> StoredDataset:
     """Read back what an extraction has stored.

@@ -16,6 +16,7 @@ from preprocess.tvl1_parameters import TVL1Parameters, check_size
 from tsn_core.errors import InputError, MissingDependencyError
 
 OPENCV_PRICE = "about 30 times slower"
+_DEFAULTS = TVL1Parameters()
 
 
 def tvl1_flow(
@@ -77,10 +78,7 @@ def tvl1_flow(
         inner_iterations, outer_iterations, median,
     )  # fmt: skip
     if tvl1_backend(backend) == "opencv":
-        return opencv_tvl1(
-            tau, lambda_, theta, num_scales, scale_step, num_warps, epsilon,
-            inner_iterations, outer_iterations, median,
-        ).calc(first, second, None)  # fmt: skip
+        return opencv_tvl1(parameters).calc(first, second, None)
 
     kernels = _kernels()
     work = _aligned(kernels.work_size(*first.shape))
@@ -98,11 +96,12 @@ def tvl1_flow(
             flow,
             work[: kernels.work_size(height, width)],
             quads[: kernels.quads_size(height, width)],
+            parameters.unit,
+            parameters.units_per_pixel,
+            parameters.limit,
             float(tau),
-            float(lambda_),
-            float(theta),
             int(num_warps),
-            float(epsilon),
+            parameters.threshold(height, width),
             int(inner_iterations),
             int(outer_iterations),
             int(median),
@@ -110,18 +109,7 @@ def tvl1_flow(
     return np.ascontiguousarray(flow.transpose(1, 2, 0))
 
 
-def opencv_tvl1(
-    tau: float = 0.25,
-    lambda_: float = 0.15,
-    theta: float = 0.3,
-    num_scales: int = 5,
-    scale_step: float = 0.8,
-    num_warps: int = 5,
-    epsilon: float = 0.01,
-    inner_iterations: int = 30,
-    outer_iterations: int = 10,
-    median: int = 5,
-) -> Any:
+def opencv_tvl1(parameters: TVL1Parameters = _DEFAULTS) -> Any:
     """Return OpenCV's TV-L1 with these parameters; they mean what they mean in ``tvl1_flow``.
 
     Raises:
@@ -134,17 +122,17 @@ def opencv_tvl1(
         )
     optflow: Any = cv2.optflow
     return optflow.DualTVL1OpticalFlow_create(
-        tau=tau,
-        lambda_=lambda_,
-        theta=theta,
-        nscales=int(num_scales),
-        warps=int(num_warps),
-        epsilon=epsilon,
-        innnerIterations=int(inner_iterations),
-        outerIterations=int(outer_iterations),
-        scaleStep=scale_step,
+        tau=parameters.tau,
+        lambda_=parameters.lambda_,
+        theta=parameters.theta,
+        nscales=int(parameters.num_scales),
+        warps=int(parameters.num_warps),
+        epsilon=parameters.epsilon,
+        innnerIterations=int(parameters.inner_iterations),
+        outerIterations=int(parameters.outer_iterations),
+        scaleStep=parameters.scale_step,
         gamma=0.0,
-        medianFiltering=int(median),
+        medianFiltering=int(parameters.median),
     )
 
 

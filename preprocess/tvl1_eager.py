@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch.nn import functional
 
 from preprocess.tvl1_parameters import TVL1Parameters
 
-_SMALLEST = float(np.finfo(np.float32).eps)
 _MARGIN = 4  # zeros around the second image, as far as the taps of the warp reach
 
 Fields = tuple[torch.Tensor, ...]
@@ -45,7 +43,7 @@ class EagerSolver:
         u1, u2 = (flow * parameters.units_per_pixel).unbind(1)
         state: Fields = (u1, u2, *torch.zeros(4, *first.shape, device=first.device))
         for _ in range(parameters.num_warps):
-            slopes = linearise(first, second, pairs[:, 1], state[0], state[1], parameters.unit)
+            slopes = linearise(first, second, pairs[:, 1], state[0], state[1], parameters)
             active = torch.ones(len(pairs), dtype=torch.bool, device=first.device)
             for _outer in range(parameters.outer_iterations):
                 if not active.any():
@@ -140,7 +138,7 @@ def linearise(
     which: torch.Tensor,
     u1: torch.Tensor,
     u2: torch.Tensor,
-    unit: float,
+    parameters: TVL1Parameters,
 ) -> Fields:
     """Warp the second images and return the four coefficients of the data term.
 
@@ -148,16 +146,16 @@ def linearise(
         first: The first image of each pair, (N, H, W), float32.
         second: All frames with their gradients, (M, 3, H, W), float32.
         which: The second frame of each pair, (N,), int64.
-        u1: x displacements in ``unit`` px, (N, H, W), float32.
+        u1: x displacements in units of theta / tau px, (N, H, W), float32.
         u2: y displacements.
-        unit: Pixels.
+        parameters: Of the flow.
 
     Returns:
         x slope, y slope, constant part of the residual, and the negative inverse of the squared
         slope; each (N, H, W).
     """
     height, width = first.shape[1:]
-    device = first.device
+    device, unit = first.device, parameters.unit
     at_x = torch.arange(width, device=device) + u1 * unit
     at_y = torch.arange(height, device=device)[:, None] + u2 * unit
     column, row = at_x.floor(), at_y.floor()
@@ -182,7 +180,7 @@ def linearise(
     slope_x, slope_y = slope_x * unit, slope_y * unit
     square = slope_x * slope_x + slope_y * slope_y
     residual = value - first - (slope_x * u1 + slope_y * u2)
-    return slope_x, slope_y, residual, -1 / square.clamp(min=_SMALLEST * unit * unit)
+    return slope_x, slope_y, residual, -1 / square.clamp(min=parameters.smallest)
 
 
 def keys_weights(t: torch.Tensor) -> Fields:

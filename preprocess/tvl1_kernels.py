@@ -193,11 +193,12 @@ def _solve_scale(
     flow,
     work,
     quads,
-    tau,
-    lambda_,
-    theta,
+    unit,
+    scale,
+    limit,
+    step,
     num_warps,
-    epsilon,
+    threshold,
     inner_iterations,
     outer_iterations,
     median,
@@ -210,11 +211,12 @@ def _solve_scale(
         flow: x and y displacements in pixels, shape (2, H, W), float32; read and written.
         work: Room for ``work_size(H, W)`` float32, aligned to 64 bytes.
         quads: Room for ``quads_size(H, W)`` float32, aligned to 64 bytes.
-        tau: Time step.
-        lambda_: Weight of the data term.
-        theta: Tightness of the coupling.
+        unit: Pixels in one unit of the displacements; see ``TVL1Parameters`` for this and others.
+        scale: Units of the displacements in one pixel.
+        limit: Largest step along the slope.
+        step: Time step.
         num_warps: How often the second image is warped.
-        epsilon: Root mean square change, in pixels, below which iterations stop.
+        threshold: Sum of squared changes at which iterations stop.
         inner_iterations: Iterations between two median filters.
         outer_iterations: Median filters for one warp.
         median: Size of the median filter, 1, 3 or 5; 1 is none.
@@ -229,11 +231,6 @@ def _solve_scale(
     image = height * line
     mask = image + height * stride
     scratch = mask + stride
-    unit = np.float32(theta / tau)
-    scale = np.float32(tau / theta)
-    limit = np.float32(lambda_ * theta * (tau / theta) ** 2)
-    step = np.float32(tau)
-    threshold = np.float32(epsilon * epsilon * height * width * (tau / theta) ** 2)
 
     work[:] = ZERO
     for x in range(width):
@@ -279,7 +276,7 @@ def _solve_scale(
 
 SIGNATURE = (
     "int64(float32[:,::1], float32[:,::1], float32[:,:,::1], float32[::1], float32[::1], "
-    "float64, float64, float64, int64, float64, int64, int64, int64)"
+    "float32, float32, float32, float32, int64, float32, int64, int64, int64)"
 )
 SOURCES = [
     Path(__file__).with_name(f"{name}.py")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -92,10 +94,25 @@ class TVL1Parameters:
         """Largest step along the slope, rounded to float32."""
         return float(np.float32(self.lambda_ * self.theta * (self.tau / self.theta) ** 2))
 
+    @property
+    def smallest(self) -> float:
+        """Squared slope below which it counts as that, rounded to float32."""
+        return float(np.float32(np.finfo(np.float32).eps * self.unit * self.unit))
+
     def threshold(self, height: int, width: int) -> float:
         """Return the sum of squared changes at which iterations stop, rounded to float32."""
         squared = self.epsilon * self.epsilon * height * width
         return float(np.float32(squared * (self.tau / self.theta) ** 2))
+
+
+def argument_names(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters, as shards name them, by the names of arguments.
+
+    Examples:
+        >>> argument_names({"lambda": 0.15, "tau": 0.25})
+        {'lambda_': 0.15, 'tau': 0.25}
+    """
+    return {"lambda_" if name == "lambda" else name: parameters[name] for name in parameters}
 
 
 def check_size(name: str, height: int, width: int) -> None:

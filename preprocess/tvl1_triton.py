@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import triton
 
@@ -13,7 +12,6 @@ from preprocess import tvl1_triton_kernels as kernels
 from preprocess.tvl1_eager import with_gradients
 from preprocess.tvl1_parameters import TVL1Parameters
 
-_SMALLEST = float(np.finfo(np.float32).eps)
 _ROW = 32  # rows begin at multiples of so many float32: a cache line
 
 
@@ -135,7 +133,6 @@ class _Scale:
         return triton.cdiv(height * width, self._tiling.block)
 
     def _linearise(self) -> None:
-        unit = self._parameters.unit
         kernels.linearise[self._blocks(), self._num_pairs](
             self._frames,
             self._seconds,
@@ -145,8 +142,8 @@ class _Scale:
             self._pairs,
             self._num_pairs,
             *self._size,
-            unit,
-            float(np.float32(_SMALLEST * unit * unit)),
+            self._parameters.unit,
+            self._parameters.smallest,
             BLOCK=self._tiling.block,
         )
 

@@ -46,9 +46,8 @@ def extract_again(
     from preprocess.flow_weights import check_weights
     from preprocess.work import Options
 
-    stored_modalities = [one for _, group in stored.groups for one in group]
-    check_use(device, filter(method_of, stored_modalities))
-    check_weights(stored_modalities)
+    check_use(device, filter(method_of, stored.modalities))
+    check_weights(stored.modalities)
     failures: Failures = {}
     tried: set[str] = set()
     extracted: dict[str, int] = {}

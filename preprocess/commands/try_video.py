@@ -47,11 +47,11 @@ def try_video(
     stored = read_stored(shards, data)
     if name not in {record.name for record in stored.manifest.records}:
         raise InputError(f"{shards}: no video {name}; see its manifest.jsonl")
-    check_weights(modality for _, modalities in stored.groups for modality in modalities)
+    check_weights(stored.modalities)
     path = (stored.data / name).absolute()
     click.echo(f"{path}:")
     with ExitStack() as stack:
-        batched = [one for _, group in stored.groups for one in group if method_of(one)]
+        batched = list(filter(method_of, stored.modalities))
         check_use(device, batched)
         chosen = stack.enter_context(lent_device(device)) if batched else None
         extractor = stack.enter_context(borrowed_process()) if isolation else InProcess()
