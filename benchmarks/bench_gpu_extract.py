@@ -22,7 +22,6 @@ import os
 import shutil
 import subprocess
 import tempfile
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -38,6 +37,7 @@ from rich.console import Console
 from benchmarks.loader_material import back_and_forth, encode, frames_of
 from benchmarks.machine import choose_device, gpu_names
 from benchmarks.report import RESULTS, write_result
+from benchmarks.watching import watching
 from preprocess.commands.modality_options import stored_modality
 from preprocess.executor import default_workers, make_executor
 from preprocess.extract import extract_dataset
@@ -197,26 +197,19 @@ def _watched() -> Iterator[dict[str, int]]:
     MB of all GPUs together, other programs included.
     """
     peak = {"decoding": 0, "flow": 0, "gpu": 0}
-    over = threading.Event()
 
-    def watch() -> None:
-        while not over.wait(_LOOK_SECONDS):
-            now = {"decoding": 0, "flow": 0}
-            for child in psutil.Process().children():
-                with suppress(psutil.Error):
-                    computes = any("flow_process" in word for word in child.cmdline())
-                    now["flow" if computes else "decoding"] += child.memory_info().rss
-            for kind, used in now.items():
-                peak[kind] = max(peak[kind], used)
-            peak["gpu"] = max(peak["gpu"], _gpu_megabytes())
+    def look() -> None:
+        now = {"decoding": 0, "flow": 0}
+        for child in psutil.Process().children():
+            with suppress(psutil.Error):
+                computes = any("flow_process" in word for word in child.cmdline())
+                now["flow" if computes else "decoding"] += child.memory_info().rss
+        for kind, used in now.items():
+            peak[kind] = max(peak[kind], used)
+        peak["gpu"] = max(peak["gpu"], _gpu_megabytes())
 
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
+    with watching(look, _LOOK_SECONDS):
         yield peak
-    finally:
-        over.set()
-        thread.join()
 
 
 def _gpu_megabytes() -> int:

@@ -10,7 +10,6 @@ Run as ``python -m benchmarks.bench_plan`` with ``TSN_CLIPS`` set.
 from __future__ import annotations
 
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from rich.console import Console
 
 from benchmarks.bench_extract import modality
 from benchmarks.report import clips_folder, write_result
+from benchmarks.watching import watching
 from preprocess.datasets import scan_dataset
 from preprocess.executor import default_workers, make_executor
 from preprocess.extract import extract_dataset
@@ -58,24 +58,17 @@ def sets(clips: Path) -> dict[str, Manifest]:
 def queue_times() -> Iterator[dict[int, float]]:
     """Keep up to date how long each child process has waited for a core, in seconds by its id."""
     waited: dict[int, float] = {}
-    over = threading.Event()
 
-    def watch() -> None:
-        while not over.wait(_LOOK_SECONDS):
-            for child in psutil.Process().children():
-                try:
-                    text = Path(f"/proc/{child.pid}/schedstat").read_text()
-                except OSError:
-                    continue
-                waited[child.pid] = int(text.split()[1]) / 1e9
+    def look() -> None:
+        for child in psutil.Process().children():
+            try:
+                text = Path(f"/proc/{child.pid}/schedstat").read_text()
+            except OSError:
+                continue
+            waited[child.pid] = int(text.split()[1]) / 1e9
 
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
+    with watching(look, _LOOK_SECONDS):
         yield waited
-    finally:
-        over.set()
-        thread.join()
 
 
 def compare(manifest: Manifest, clips: Path) -> dict[str, Any]:
